@@ -1,0 +1,177 @@
+r"""Byte-level byte-pair encoding, the tokenizer of GPT-2 and RoBERTa (Radford et al. 2019, section 2.2).
+
+Text becomes ids in four steps:
+
+1. **split** into words; a space belongs to the word after it:          "Hello lowest" -> ["Hello", " lowest"]
+2. **bytes**: a word's UTF-8 bytes, each written as one visible character (a space becomes Ġ), so that any text at all
+   can be written in 256 symbols and nothing is ever unknown:           " lowest" -> Ġ l o w e s t
+3. **merge** neighbours, again and again, always the pair that stands first in the list of merges:
+       merges: 1. l o   2. lo w   3. e s   4. es t   5. Ġ low   6. Ġlow est
+       Ġ l o w e s t -> Ġ lo w e s t -> Ġ low e s t -> Ġ low es t -> Ġ low est -> Ġlow est -> Ġlowest
+   The list was learned once, on the training text: the pair seen most often was merged first (Sennrich et al. 2016).
+4. **look up** each piece's number in the vocabulary.
+
+>>> symbols = [*BYTE_TO_SYMBOL, "lo", "low", "es", "est", "Ġlow", "Ġlowest"]
+>>> vocab = {symbol: number for number, symbol in enumerate(symbols)}
+>>> bpe = ByteLevelBPE(vocab, ["l o", "lo w", "e s", "es t", "Ġ low", "Ġlow est"])
+>>> [bpe.merge(word) for word in split("low lowest lost")]
+[('low',), ('Ġlowest',), ('Ġ', 'lo', 's', 't')]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+from itertools import accumulate, chain, pairwise
+from typing import TypeVar
+
+from numroberta.unicode16 import WHITE_SPACE, is_letter, is_number
+
+# Step 1.  GPT-2's pattern is 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+# Python's `re` has no \p, so the pattern is written for ASCII, and text beyond ASCII is first spelled in it:
+# each letter as A, each number as 0, each white space as \t, anything else as !.  The cuts fall in the same places.
+_SPLIT = re.compile(
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+",
+    re.ASCII,  # \s is then \t \n \v \f \r and space; without the flag it would also be \x1c-\x1f
+)
+
+
+class _AsciiSpelling(dict[int, str]):
+    """The table for `str.translate`, filled as characters are met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if code < 128:
+            spelling = character
+        elif is_letter(character):
+            spelling = "A"  # a capital: a lower-case letter could complete 's or 't
+        elif is_number(character):
+            spelling = "0"
+        else:
+            spelling = "\t" if character in WHITE_SPACE else "!"
+        self[code] = spelling
+        return spelling
+
+
+_ASCII_SPELLING = _AsciiSpelling()
+
+
+def split(text: str) -> list[str]:
+    """The words of a text; joined they are the text again.
+
+    >>> split("I'll pay 20€,  näive Ⅷ")
+    ['I', "'ll", ' pay', ' 20', '€,', ' ', ' näive', ' Ⅷ']
+    """
+    if text.isascii():
+        return _SPLIT.findall(text)
+    lengths = map(len, _SPLIT.findall(text.translate(_ASCII_SPELLING)))
+    return [text[start:stop] for start, stop in pairwise(accumulate(lengths, initial=0))]
+
+
+# Step 2.  The bytes that print as themselves in Latin-1 do so here; the other 68 take the characters from U+0100 on.
+_VISIBLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+_HIDDEN = [byte for byte in range(256) if byte not in _VISIBLE]
+_SYMBOLS = {byte: chr(byte) for byte in _VISIBLE} | {byte: chr(256 + n) for n, byte in enumerate(_HIDDEN)}
+BYTE_TO_SYMBOL = [_SYMBOLS[byte] for byte in range(256)]  # 256 strings; BYTE_TO_SYMBOL[32] is "Ġ"
+SYMBOL_TO_BYTE = {symbol: byte for byte, symbol in enumerate(BYTE_TO_SYMBOL)}
+_LATIN1_TO_SYMBOL = "".join(BYTE_TO_SYMBOL)
+
+
+def to_symbols(text: str) -> str:
+    """One character per UTF-8 byte: "é x" -> "Ã©Ġx"."""
+    return text.encode("utf-8").decode("latin-1").translate(_LATIN1_TO_SYMBOL)
+
+
+def to_text(tokens: Iterable[str]) -> str:
+    """The inverse of `to_symbols`, over tokens laid end to end; bytes that are not UTF-8 become U+FFFD.
+
+    A token that is not written in byte symbols (an added token with a space inside, say) stands for itself.
+    """
+    return b"".join(map(_to_bytes, tokens)).decode("utf-8", errors="replace")
+
+
+def _to_bytes(token: str) -> bytes:
+    try:
+        return bytes([SYMBOL_TO_BYTE[symbol] for symbol in token])
+    except KeyError:
+        return token.encode("utf-8")
+
+
+Pieces = TypeVar("Pieces")
+
+
+class _Memo(dict[str, Pieces]):
+    """A dictionary that computes what it lacks: text repeats its words, and merging is the slow step.
+
+    It forgets everything once it is full (about 10 MB), and never keeps a very long word.
+    """
+
+    MAX_WORDS = 1 << 16
+    MAX_LENGTH = 64
+
+    def __init__(self, compute: Callable[[str], Pieces]):
+        super().__init__()
+        self.compute = compute
+
+    def __missing__(self, word: str) -> Pieces:
+        pieces = self.compute(word)
+        if len(word) <= self.MAX_LENGTH:
+            if len(self) >= self.MAX_WORDS:
+                self.clear()
+            self[word] = pieces
+        return pieces
+
+
+class ByteLevelBPE:
+    """Words to pieces to ids.
+
+    vocab: piece -> id.  merges: "left right" strings, the first being the first to merge.
+    unk_id: the id of a byte whose symbol is not in `vocab`; None leaves such a byte out.
+    """
+
+    def __init__(self, vocab: dict[str, int], merges: Iterable[str], unk_id: int | None = None):
+        self.vocab = vocab
+        self.rank = {pair: rank for rank, pair in enumerate(merges)}
+        self.unk_id = unk_id
+        self.pieces: _Memo[tuple[str, ...]] = _Memo(self.merge)
+        self._ids: _Memo[tuple[int, ...]] = _Memo(self._word_ids)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without special tokens: steps 1 to 4."""
+        return list(chain.from_iterable(map(self._ids.__getitem__, split(text))))
+
+    def _word_ids(self, word: str) -> tuple[int, ...]:
+        ids = (self.vocab.get(piece, self.unk_id) for piece in self.merge(word))
+        return tuple(number for number in ids if number is not None)
+
+    def merge(self, word: str) -> tuple[str, ...]:
+        """Step 3, on one word of any length n in O(n log n).
+
+        Candidates wait in a heap, lowest rank first and leftmost among equals.  A merge keeps the left place and
+        empties the right one; whatever the heap still says about either is recognised as stale when it comes up.
+        """
+        rank = self.rank
+        parts = [symbol for symbol in to_symbols(word) if symbol in self.vocab or self.unk_id is not None]
+        end = len(parts)
+        after = list(range(1, end + 1))  # after[i]: the place to the right of place i, `end` for the last
+        before = list(range(-1, end - 1))  # before[i]: the place to its left, -1 for the first
+        pairs = map(" ".join, pairwise(parts))
+        heap = [(rank[pair], left, pair) for left, pair in enumerate(pairs) if pair in rank]
+        heapify(heap)
+        while heap:
+            _, left, pair = heappop(heap)
+            right = after[left]
+            if right == end or f"{parts[left]} {parts[right]}" != pair:
+                continue  # one of the two has been merged with its other neighbour since
+            parts[left] += parts[right]
+            parts[right] = ""
+            right = after[left] = after[right]
+            if right < end:
+                before[right] = left
+            for a, b in ((before[left], left), (left, right)):
+                if a >= 0 and b < end:
+                    pair = f"{parts[a]} {parts[b]}"
+                    if pair in rank:
+                        heappush(heap, (rank[pair], a, pair))
+        return tuple(part for part in parts if part)

@@ -1,0 +1,368 @@
+"""Text to ids and character offsets, and back: `Tokenizer`.
+
+    tok = Tokenizer.load("folder")
+    tok("Hello world").ids                        # [0, 31414, 232, 2]: <s> Hello world </s>
+    tok("Hello world").tokens                     # ['<s>', 'Hello', 'Ġworld', '</s>']
+    tok("Hello world").offsets                    # [(0, 0), (0, 5), (6, 11), (0, 0)]
+    tok("a question", "its context").ids          # <s> a question </s></s> its context </s>
+
+How text becomes pieces is in `bpe.py`.  Here: special tokens, pairs, truncation and windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, overload
+
+from numroberta.bpe import to_text
+from numroberta.tokenizer_backends import Pieces, PythonBackend, TokenizersBackend, trimmed
+from numroberta.tokenizer_files import TokenizerSpec, read_tokenizer
+
+Backend = Literal["python", "tokenizers"]
+Truncation = bool | Literal["longest_first", "only_first", "only_second"]
+Span = tuple[int, int]
+Frame = list[int | str]  # special ids, and "A" and "B" where the texts go
+
+
+@dataclass
+class Encoding:
+    """One text (or pair of texts) as the model reads it; all lists have one entry a token.
+
+    `truncated` is the number of the text's tokens that are not in this encoding; they are in `overflowing` where
+    `return_overflowing_tokens=True` asked for it.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)  # pieces in byte symbols: "Ġ" is a space
+    offsets: list[Span] = field(default_factory=list)  # text[start:stop]; (0, 0) for special tokens
+    attention_mask: list[int] = field(default_factory=list)  # 1 everywhere: padding is added by whoever batches
+    special_tokens_mask: list[int] = field(default_factory=list)  # 1 for the frame's special tokens
+    word_ids: list[int | None] = field(default_factory=list)  # which word of its text; None for special tokens
+    sequence_ids: list[int | None] = field(default_factory=list)  # 0 first text, 1 second, None special tokens
+    truncated: int = 0
+    overflowing: list[Encoding] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Tokenizer:
+    """RoBERTa's tokenizer; `Tokenizer.load(path)` makes one.
+
+    max_length: the longest encoding, special tokens included; a longer text is cut (see `Encoding.truncated`).
+    vocab_size: one more than the largest id.
+    bos_token, bos_token_id, and so for eos, cls, sep, unk, pad, mask: the id is None where there is no such token.
+    """
+
+    bos_token: str
+    eos_token: str
+    cls_token: str
+    sep_token: str
+    unk_token: str
+    pad_token: str
+    mask_token: str
+    bos_token_id: int | None
+    eos_token_id: int | None
+    cls_token_id: int | None
+    sep_token_id: int | None
+    unk_token_id: int | None
+    pad_token_id: int | None
+    mask_token_id: int | None
+
+    def __init__(self, spec: TokenizerSpec, backend: Backend):
+        self.max_length = spec.max_length
+        self._spec = spec
+        self._backend = PythonBackend(spec) if backend == "python" else TokenizersBackend(spec)
+        self._id_of = dict(spec.vocab)
+        if isinstance(self._backend, TokenizersBackend) and spec.foreign:
+            self._id_of = self._backend.library.get_vocab(with_added_tokens=True)
+        self._id_of |= {token.content: token.id for token in spec.added}
+        self._token_of = {number: token for token, number in self._id_of.items()}
+        self._special_ids = {token.id for token in spec.added if token.special}
+        self.vocab_size = max(self._token_of) + 1
+        for kind, token in spec.names.items():
+            setattr(self, f"{kind}_token", token)
+            setattr(self, f"{kind}_token_id", self._id_of.get(token))
+
+    @classmethod
+    def load(cls, path: str | Path, backend: Backend | None = None) -> Tokenizer:
+        """The tokenizer in a folder, or of a `tokenizer.json`, or of a `vocab.json` with its `merges.txt`.
+
+        backend: "python" (this project's BPE), "tokenizers" (the library), or None for the faster one: the library for
+        what only it can read, this project's otherwise (it loads in half the time, and on one core it is the faster
+        one on text that repeats its words, as text does).
+
+        Raises FileNotFoundError, or ValueError naming what in the files is wrong.
+        """
+        if backend not in (None, "python", "tokenizers"):
+            raise ValueError(f"backend={backend!r}, expected 'python', 'tokenizers' or None")
+        spec = read_tokenizer(path)
+        if backend is None:
+            backend = "tokenizers" if spec.foreign else "python"
+        if spec.foreign and backend == "python":
+            raise ValueError(
+                f"{spec.path} is {spec.foreign}, and this backend reads byte-level BPE only: "
+                "load it with backend='tokenizers'"
+            )
+        if backend == "tokenizers" and find_spec("tokenizers") is None:
+            what = f"{spec.path} is {spec.foreign}, which" if spec.foreign else "backend='tokenizers'"
+            raise ValueError(f"{what} needs the tokenizers package: pip install tokenizers")
+        return cls(spec, backend)
+
+    @property
+    def backend(self) -> str:
+        """ "python" or "tokenizers"."""
+        return self._backend.name
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({str(self._spec.path)!r}, vocab_size={self.vocab_size}, backend={self.backend!r})"
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a str is an Iterable[str] too
+        self,
+        text: str,
+        text_pair: str | None = None,
+        *,
+        add_special_tokens: bool = True,
+        truncation: Truncation = True,
+        max_length: int | None = None,
+        stride: int = 0,
+        return_overflowing_tokens: bool = False,
+    ) -> Encoding: ...
+
+    @overload
+    def __call__(
+        self,
+        text: Iterable[str] | Iterable[tuple[str, str]],
+        text_pair: Iterable[str] | None = None,
+        *,
+        add_special_tokens: bool = True,
+        truncation: Truncation = True,
+        max_length: int | None = None,
+        stride: int = 0,
+        return_overflowing_tokens: bool = False,
+    ) -> list[Encoding]: ...
+
+    def __call__(
+        self,
+        text: str | Iterable[str] | Iterable[tuple[str, str]],
+        text_pair: str | Iterable[str] | None = None,
+        *,
+        add_special_tokens: bool = True,
+        truncation: Truncation = True,
+        max_length: int | None = None,
+        stride: int = 0,
+        return_overflowing_tokens: bool = False,
+    ) -> Encoding | list[Encoding]:
+        """Encode a text, or two that belong together; a list of texts, or of (text, text) pairs, gives a list.
+
+        truncation: True or "longest_first" cuts to `max_length` tokens (default: `self.max_length`), of a pair the
+            longer text first; "only_first" and "only_second" cut one text of a pair; False cuts nothing.
+        return_overflowing_tokens: what was cut off follows in `Encoding.overflowing`, as further encodings of
+            at most `max_length` tokens, each beginning with the last `stride` tokens of the one before.
+
+        Raises TypeError for anything but strings, ValueError for a lone surrogate or a `max_length` without room.
+        """
+        texts = _texts(text, text_pair)
+        encodings = []
+        for parts in texts:
+            frame = self._frame(len(parts), add_special_tokens)
+            pieces = [self._backend.pieces(part) for part in parts]
+            room = self._room(frame, truncation, max_length)
+            kept = _fit([len(part.ids) for part in pieces], room, truncation)
+            spans = [_windows(len(part.ids), size, stride) for part, size in zip(pieces, kept, strict=True)]
+            windows = [self._assemble(frame, pieces, chosen) for chosen in _in_order(spans)]
+            if return_overflowing_tokens:
+                windows[0].overflowing = windows[1:]
+            encodings.append(windows[0])
+        return encodings[0] if isinstance(text, str) else encodings
+
+    def encode_ids(
+        self,
+        texts: Iterable[str] | Iterable[tuple[str, str]],
+        text_pairs: Iterable[str] | None = None,
+        *,
+        add_special_tokens: bool = True,
+        truncation: Truncation = True,
+        max_length: int | None = None,
+    ) -> tuple[list[list[int]], list[int]]:
+        """Only the ids of many texts, several times faster than calling the tokenizer.
+
+        -> (ids of each text, how many of each text's tokens were cut off); same arguments, same ids, same errors.
+        """
+        rows = _texts(texts, text_pairs)
+        bodies = iter(self._backend.ids([part for parts in rows for part in parts]))
+        all_ids, dropped = [], []
+        for parts in rows:
+            frame = self._frame(len(parts), add_special_tokens)
+            ids = [next(bodies) for _ in parts]
+            lengths = list(map(len, ids))
+            kept = _fit(lengths, self._room(frame, truncation, max_length), truncation)
+            all_ids.append(_fill(frame, [body[:size] for body, size in zip(ids, kept, strict=True)]))
+            dropped.append(sum(lengths) - sum(kept))
+        return all_ids, dropped
+
+    def decode(self, ids: Iterable[int] | int, skip_special_tokens: bool = False) -> str:
+        """The text of ids; bytes that are not UTF-8 (half a character, say) become U+FFFD.
+
+        Raises ValueError for an id that is not in the vocabulary.
+        """
+        numbers = [int(number) for number in (ids if isinstance(ids, Iterable) else [ids])]
+        for number in numbers:
+            if number not in self._token_of:
+                raise ValueError(f"id {number} is not in the vocabulary, whose ids end at {self.vocab_size - 1}")
+        if skip_special_tokens:
+            numbers = [number for number in numbers if number not in self._special_ids]
+        if isinstance(self._backend, TokenizersBackend) and self._spec.foreign:
+            text: str = self._backend.library.decode(numbers, skip_special_tokens=False)
+            return text
+        return to_text(self._token_of[number] for number in numbers)
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of a token as `Encoding.tokens` writes it ("Ġworld"), None where there is none."""
+        return self._id_of.get(token)
+
+    def id_to_token(self, number: int) -> str | None:
+        """The token with an id, None where there is none."""
+        return self._token_of.get(int(number))
+
+    def _frame(self, texts: int, add_special_tokens: bool) -> Frame:
+        if add_special_tokens:
+            return self._spec.single if texts == 1 else self._spec.pair
+        return ["A"] if texts == 1 else ["A", "B"]
+
+    def _room(self, frame: Frame, truncation: Truncation, max_length: int | None) -> int | None:
+        """How many tokens of text fit; None: any number."""
+        if truncation is False:
+            return None
+        texts = sum(isinstance(part, str) for part in frame)
+        length = self.max_length if max_length is None else max_length
+        room = length - (len(frame) - texts)
+        if room < texts:
+            raise ValueError(
+                f"max_length={length} leaves no room for text: {len(frame) - texts} special tokens and a token "
+                f"of each text need {len(frame)}"
+            )
+        return room
+
+    def _assemble(self, frame: Frame, pieces: list[Pieces], spans: tuple[Span, ...]) -> Encoding:
+        """The encoding of one window of each text, inside the frame of special tokens."""
+        found = Encoding()
+        for part in frame:
+            if isinstance(part, str):
+                sequence = "AB".index(part)
+                window = pieces[sequence].window(*spans[sequence])
+                found.ids += window.ids
+                found.tokens += window.tokens
+                found.offsets += self._offsets(window)
+                found.special_tokens_mask += [0] * len(window.ids)
+                found.word_ids += window.word_ids
+                found.sequence_ids += [sequence] * len(window.ids)
+            else:
+                found.ids.append(part)
+                found.tokens.append(self._token_of[part])
+                found.offsets.append((0, 0))
+                found.special_tokens_mask.append(1)
+                found.word_ids.append(None)
+                found.sequence_ids.append(None)
+        found.attention_mask = [1] * len(found.ids)
+        found.truncated = sum(len(part.ids) for part in pieces) - sum(stop - start for start, stop in spans)
+        return found
+
+    def _offsets(self, window: Pieces) -> list[Span]:
+        if self._spec.foreign or not self._spec.trim_offsets:
+            return window.offsets  # of a foreign tokenizer the library has trimmed them already
+        return trimmed(window, self._spec.trim_keeps_prefix)
+
+
+def _texts(
+    text: str | Iterable[str] | Iterable[tuple[str, str]], text_pair: str | Iterable[str] | None
+) -> list[tuple[str, ...]]:
+    """The arguments as rows of one text or two, each checked."""
+    if isinstance(text, str):
+        rows: list[object] = [text if text_pair is None else (text, text_pair)]
+    elif not isinstance(text, Iterable) or isinstance(text, (bytes, dict)):
+        raise TypeError(f"expected a string or a list of strings, found {type(text).__name__}")
+    elif text_pair is None:
+        rows = list(text)
+    else:
+        firsts, seconds = list(text), [text_pair] if isinstance(text_pair, str) else list(text_pair)
+        if len(firsts) != len(seconds):
+            raise ValueError(
+                f"{len(firsts)} texts and {len(seconds)} second texts: expected as many of one as the other"
+            )
+        rows = list(zip(firsts, seconds, strict=True))
+    return [_row(index, row) for index, row in enumerate(rows)]
+
+
+def _row(index: int, row: object) -> tuple[str, ...]:
+    parts = tuple(row) if isinstance(row, (tuple, list)) and len(row) == 2 else (row,)
+    for part in parts:
+        if not isinstance(part, str):
+            raise TypeError(f"text {index} is {type(part).__name__} ({part!r:.40}), expected a string")
+        try:
+            part.isascii() or part.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"text {index} has a lone surrogate, {part[error.start]!r}, at character {error.start}: it is half a "
+                "character and stands for nothing; repair the text with "
+                "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+            ) from error
+    return parts
+
+
+def _fit(lengths: list[int], room: int | None, truncation: Truncation) -> list[int]:
+    """How many tokens of each text stay, so that all fit in `room`."""
+    if truncation not in (True, False, "longest_first", "only_first", "only_second"):
+        raise ValueError(
+            f"truncation={truncation!r}, expected True, False, 'longest_first', 'only_first' or 'only_second'"
+        )
+    if truncation == "only_second" and len(lengths) == 1:
+        raise ValueError("truncation='only_second' needs a second text: use True or 'only_first'")
+    if room is None or sum(lengths) <= room:
+        return lengths
+    if truncation in ("only_first", "only_second"):
+        cut = 0 if truncation == "only_first" else 1
+        others = sum(lengths) - lengths[cut]
+        if others >= room:
+            raise ValueError(
+                f"truncation={truncation!r}: the other text alone has {others} of the {room} tokens there is room for; "
+                "use truncation=True or a larger max_length"
+            )
+        return [room - others if index == cut else length for index, length in enumerate(lengths)]
+    if len(lengths) == 1:
+        return [room]
+    shorter = min(min(lengths), room // 2)
+    return [shorter, room - shorter] if lengths[0] <= lengths[1] else [room - shorter, shorter]
+
+
+def _windows(length: int, size: int, stride: int) -> list[Span]:
+    """Spans of at most `size` that cover `length`, each beginning with the last `stride` of the one before."""
+    if length <= size:
+        return [(0, length)]
+    if not 0 <= stride < size:
+        raise ValueError(f"stride={stride}, expected 0 or more and less than the {size} tokens of a window")
+    starts = range(0, length - stride, size - stride)
+    return [(start, min(start + size, length)) for start in starts]
+
+
+def _in_order(spans: list[list[Span]]) -> list[tuple[Span, ...]]:
+    """Every combination of the texts' windows, in the order `tokenizers` gives them."""
+    if len(spans) == 1:
+        return [(span,) for span in spans[0]]
+    firsts, seconds = spans
+    later = [(first, second) for first in firsts[1:] for second in seconds]
+    return [(firsts[0], seconds[0]), *later, *((firsts[0], second) for second in seconds[1:])]
+
+
+def _fill(frame: Frame, texts: list[list[int]]) -> list[int]:
+    ids: list[int] = []
+    for part in frame:
+        if isinstance(part, str):
+            ids += texts["AB".index(part)]
+        else:
+            ids.append(part)
+    return ids
