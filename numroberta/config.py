@@ -1,0 +1,235 @@
+"""`RobertaConfig`: what `config.json` says, checked once, so that no other file has to doubt it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# The same encoder under three names; XLM-RoBERTa and CamemBERT differ in vocabulary and training only.
+MODEL_TYPES = ("roberta", "xlm-roberta", "camembert")
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+# A size no checkpoint reaches: keeps a hostile config.json from asking for endless lists of tensors.
+LARGEST_SIZE = 2**31 - 1
+MOST_LAYERS = 1000
+MOST_LABELS = 1_000_000
+
+
+class ConfigError(ValueError):
+    """`config.json` says something impossible, or something this encoder does not compute."""
+
+
+@dataclass(frozen=True)
+class RobertaConfig:
+    """The sizes and constants of one RoBERTa, under transformers' names and with transformers' defaults.
+
+    >>> config = RobertaConfig.from_dict({
+    ...     "model_type": "roberta", "vocab_size": 50265, "hidden_size": 768, "num_hidden_layers": 6,
+    ...     "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 514})
+    >>> config.head_dim, config.max_length
+    (64, 512)
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    type_vocab_size: int
+    layer_norm_eps: float
+    pad_token_id: int
+    bos_token_id: int | None
+    eos_token_id: int | None
+    model_type: str
+    architectures: tuple[str, ...]
+    id2label: dict[int, str]
+    problem_type: str | None
+    tie_word_embeddings: bool
+    dtype: str | None  # as written by the training side ("float32"); the weight file has the last word
+
+    @property
+    def head_dim(self) -> int:
+        """Dimensions of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens in one text: positions count from `pad_token_id + 1`, so 514 rows hold 512 tokens."""
+        return self.max_position_embeddings - self.pad_token_id - 1
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of a classification head."""
+        return len(self.id2label)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RobertaConfig:
+        """Read the parsed `config.json` of roberta, distilroberta, xlm-roberta or camembert.
+
+        The six sizes must be there (every transformers version writes them); any other key that is absent
+        has the default of transformers' `RobertaConfig`. Keys that concern training only are ignored.
+        Raises `ConfigError`, in one sentence, for a value that is impossible or a feature not computed here.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"a config is a JSON object, found {_show(values)}")
+        architectures = _names(values, "architectures")
+        model_type = _model_type(values, architectures)
+        _refuse_what_is_not_computed(values)
+
+        config = cls(
+            vocab_size=_size(values, "vocab_size"),
+            hidden_size=_size(values, "hidden_size"),
+            num_hidden_layers=_size(values, "num_hidden_layers", most=MOST_LAYERS),
+            num_attention_heads=_size(values, "num_attention_heads"),
+            intermediate_size=_size(values, "intermediate_size"),
+            max_position_embeddings=_size(values, "max_position_embeddings"),
+            type_vocab_size=_size(values, "type_vocab_size", default=2),
+            layer_norm_eps=_layer_norm_eps(values),
+            pad_token_id=_token_id(values, "pad_token_id", 1),
+            bos_token_id=_optional_token_id(values, "bos_token_id", 0),
+            eos_token_id=_optional_token_id(values, "eos_token_id", 2),
+            model_type=model_type,
+            architectures=architectures,
+            id2label=_labels(values),
+            problem_type=_problem_type(values),
+            tie_word_embeddings=_flag(values, "tie_word_embeddings", True),
+            dtype=_dtype(values),
+        )
+        if config.hidden_size % config.num_attention_heads:
+            raise ConfigError(
+                f"hidden_size {config.hidden_size} cannot be divided among "
+                f"num_attention_heads {config.num_attention_heads}; it must be a multiple"
+            )
+        if config.pad_token_id >= config.vocab_size:
+            raise ConfigError(f"pad_token_id {config.pad_token_id} is outside vocab_size {config.vocab_size}")
+        if config.max_length < 1:
+            raise ConfigError(
+                f"max_position_embeddings {config.max_position_embeddings} leaves no room for a token: positions "
+                f"start at pad_token_id + 1 = {config.pad_token_id + 1}"
+            )
+        return config
+
+
+def _model_type(values: Mapping[str, Any], architectures: tuple[str, ...]) -> str:
+    found = values.get("model_type")
+    if found is None:
+        # Configs written before 2020 have no model_type; their class name tells.
+        if any(name.startswith("Roberta") for name in architectures):
+            return "roberta"
+        raise ConfigError(f"model_type is missing; supported are {', '.join(MODEL_TYPES)}")
+    if found not in MODEL_TYPES:
+        raise ConfigError(f"model_type is {_show(found)}, another architecture; supported are {', '.join(MODEL_TYPES)}")
+    return str(found)
+
+
+def _refuse_what_is_not_computed(values: Mapping[str, Any]) -> None:
+    positions = values.get("position_embedding_type", "absolute")
+    if positions not in ("absolute", None):
+        raise ConfigError(
+            f"position_embedding_type is {_show(positions)}; this encoder computes 'absolute' positions only"
+        )
+    activation = values.get("hidden_act", "gelu")
+    if activation != "gelu":
+        raise ConfigError(
+            f"hidden_act is {_show(activation)}; this encoder computes 'gelu' only (the exact one, with erf)"
+        )
+    for key in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
+        if _flag(values, key, False):
+            raise ConfigError(f"{key} is true; this is an encoder, it computes no decoder and no cross-attention")
+    for key, why in (
+        ("pruned_heads", "every layer must have all its heads"),
+        ("quantization_config", "weights must be float32, float16, bfloat16 or float64"),
+    ):
+        if values.get(key):
+            raise ConfigError(f"{key} is {_show(values[key])}, which this encoder does not compute: {why}")
+
+
+def _size(values: Mapping[str, Any], key: str, *, default: int | None = None, most: int = LARGEST_SIZE) -> int:
+    if key not in values and default is None:
+        raise ConfigError(f"{key} is missing; expected a positive whole number")
+    found = values.get(key, default)
+    if not _is_int(found) or not 1 <= found <= most:
+        raise ConfigError(f"{key} is {_show(found)}; expected a whole number from 1 to {most}")
+    return int(found)
+
+
+def _token_id(values: Mapping[str, Any], key: str, default: int) -> int:
+    found = values.get(key, default)
+    if not _is_int(found) or not 0 <= found <= LARGEST_SIZE:
+        raise ConfigError(f"{key} is {_show(found)}; expected a token id: a whole number from 0")
+    return int(found)
+
+
+def _optional_token_id(values: Mapping[str, Any], key: str, default: int) -> int | None:
+    return None if values.get(key, default) is None else _token_id(values, key, default)
+
+
+def _layer_norm_eps(values: Mapping[str, Any]) -> float:
+    found = values.get("layer_norm_eps", 1e-12)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < 1:
+        raise ConfigError(f"layer_norm_eps is {_show(found)}; expected a number between 0 and 1, such as 1e-05")
+    return float(found)
+
+
+def _flag(values: Mapping[str, Any], key: str, default: bool) -> bool:
+    found = values.get(key, default)
+    if not isinstance(found, bool):
+        raise ConfigError(f"{key} is {_show(found)}; expected true or false")
+    return found
+
+
+def _names(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = values.get(key) or []
+    if not isinstance(found, list | tuple) or not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"{key} is {_show(found)}; expected a list of names")
+    return tuple(found)
+
+
+def _labels(values: Mapping[str, Any]) -> dict[int, str]:
+    found = values.get("id2label")
+    if found is None:
+        number = _size(values, "num_labels", default=2, most=MOST_LABELS)
+        return {i: f"LABEL_{i}" for i in range(number)}
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"id2label is {_show(found)}; expected an object such as {{'0': 'negative'}}")
+    labels: dict[int, str] = {}
+    for key, label in found.items():
+        if not isinstance(label, str):
+            raise ConfigError(f"id2label gives {_show(key)} the label {_show(label)}; expected a string")
+        try:
+            labels[int(key)] = label
+        except (TypeError, ValueError):
+            raise ConfigError(f"id2label has the key {_show(key)}; expected a label number such as '0'") from None
+    return labels
+
+
+def _problem_type(values: Mapping[str, Any]) -> str | None:
+    found = values.get("problem_type")
+    if found is not None and found not in PROBLEM_TYPES:
+        raise ConfigError(f"problem_type is {_show(found)}; expected null or one of {', '.join(PROBLEM_TYPES)}")
+    return found
+
+
+def _dtype(values: Mapping[str, Any]) -> str | None:
+    # transformers 5 writes "dtype", 4 wrote "torch_dtype"; very old files say "torch.float32".
+    found = values.get("dtype", values.get("torch_dtype"))
+    if found is not None and not isinstance(found, str):
+        raise ConfigError(f"dtype is {_show(found)}; expected a name such as 'float32'")
+    return found.removeprefix("torch.") if found else None
+
+
+def _is_int(found: object) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool)
+
+
+def _show(found: object) -> str:
+    """The value as a reader of the error wants it: quoted, and short however long it is."""
+    if isinstance(found, float) and math.isnan(found):
+        return "NaN"
+    if isinstance(found, int) and not isinstance(found, bool) and abs(found) >= 10**40:
+        return "a number of more than 40 digits"
+    text = repr(found)
+    return text if len(text) <= 80 else text[:77] + "..."
