@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from numroberta.config import ConfigError, RobertaConfig
+from numroberta.config import ConfigError, RobertaConfig, show
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
@@ -151,11 +151,11 @@ def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
     """The JSON object at the head of the file; a name given twice is an error, as the format demands."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise CheckpointError(f"{path} has the name {_quote(twice)} twice in its header")
+        result: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in result:
+                raise CheckpointError(f"{path} has the name {show(name)} twice in its header")
+            result[name] = value
         return result
 
     def not_json(constant: str) -> NoReturn:
@@ -188,7 +188,7 @@ def _checked_entry(path: Path, name: str, entry: Any, data_size: int) -> tuple[s
     """One tensor's (dtype, shape, start, stop), offsets counted from the start of the data."""
 
     def broken(what: str) -> NoReturn:
-        raise CheckpointError(f"{path}: tensor {_quote(name)} {what}")
+        raise CheckpointError(f"{path}: tensor {show(name)} {what}")
 
     if not _is_unicode(name):
         broken("has a name that is not valid Unicode")
@@ -199,25 +199,25 @@ def _checked_entry(path: Path, name: str, entry: Any, data_size: int) -> tuple[s
             broken(f"has no {key}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        broken(f"has dtype {_quote(dtype)}; expected one of {', '.join(DTYPES)}")
+        broken(f"has dtype {show(dtype)}; expected one of {', '.join(DTYPES)}")
     if not _are_naturals(shape):
-        broken(f"has shape {_quote(shape)}; expected a list of whole numbers from 0")
+        broken(f"has shape {show(shape)}; expected a list of whole numbers from 0")
     if not _are_naturals(offsets) or len(offsets) != 2:
-        broken(f"has data_offsets {_quote(offsets)}; expected two whole numbers from 0")
+        broken(f"has data_offsets {show(offsets)}; expected two whole numbers from 0")
 
     item_size = np.dtype(DTYPES[dtype]).itemsize
     if len(shape) > MOST_DIMENSIONS:
         broken(f"has {len(shape)} dimensions; expected at most {MOST_DIMENSIONS}")
     if math.prod(n for n in shape if n) * item_size >= 2**63:
-        broken(f"has shape {_quote(shape)}, more than memory can address")
+        broken(f"has shape {show(shape)}, more than memory can address")
     start, stop = offsets
     if start > stop:
-        broken(f"has data_offsets that run backwards: {_quote(offsets)}")
+        broken(f"has data_offsets that run backwards: {show(offsets)}")
     if stop > data_size:
-        broken(f"has data_offsets {_quote(offsets)} outside the data of {data_size} bytes; the file may be truncated")
+        broken(f"has data_offsets {show(offsets)} outside the data of {data_size} bytes; the file may be truncated")
     expected = math.prod(shape) * item_size
     if stop - start != expected:
-        broken(f"has {stop - start} bytes, but {dtype} of shape {_quote(shape)} takes {expected}")
+        broken(f"has {stop - start} bytes, but {dtype} of shape {show(shape)} takes {expected}")
     return dtype, tuple(shape), start, stop
 
 
@@ -227,9 +227,9 @@ def _check_that_tensors_fill_the_data(
     end = data_start
     for name, tensor in sorted(stored.items(), key=lambda item: (item[1].start, item[1].stop)):
         if tensor.start < end:
-            raise CheckpointError(f"{path}: the bytes of tensor {_quote(name)} overlap another tensor's")
+            raise CheckpointError(f"{path}: the bytes of tensor {show(name)} overlap another tensor's")
         if tensor.start > end:
-            raise CheckpointError(f"{path}: a hole of {tensor.start - end} bytes lies before tensor {_quote(name)}")
+            raise CheckpointError(f"{path}: a hole of {tensor.start - end} bytes lies before tensor {show(name)}")
         end = tensor.stop
     if end != file_size:
         raise CheckpointError(f"{path}: the last {file_size - end} bytes belong to no tensor")
@@ -247,14 +247,6 @@ def _is_unicode(text: str) -> bool:
 def _kind(found: Any) -> str:
     kinds = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return kinds.get(type(found), "number")
-
-
-def _quote(found: Any) -> str:
-    try:
-        text = ascii(found)
-    except ValueError:  # Python refuses to print numbers of thousands of digits
-        return "(a huge number)"
-    return text if len(text) <= 100 else text[:97] + "..."
 
 
 # --- The checkpoint -----------------------------------------------------------------------------------------
@@ -349,8 +341,8 @@ def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None
     folder = find_folder(name, revision=revision)
     model_folder = _model_folder(folder)
     config = _read_config(model_folder)
-    files = _weight_files(model_folder)
-    stored = _name_tensors(model_folder, _read_weights(model_folder, files), config)
+    files, in_files = _open_weights(model_folder)
+    stored = _name_tensors(model_folder, in_files, config)
     return Checkpoint(os.fspath(name), folder, model_folder, config, files, stored)
 
 
@@ -373,7 +365,7 @@ def find_folder(name: str | os.PathLike[str], *, revision: str | None = None) ->
         raise CheckpointError(f"the folder {text} does not exist; a hub name has the form 'name' or 'owner/name'")
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text, re.ASCII):
         raise CheckpointError(
-            f"{_quote(text)} is neither 'tiny', nor a folder, nor a hub name such as 'distilroberta-base'"
+            f"{show(text)} is neither 'tiny', nor a folder, nor a hub name such as 'distilroberta-base'"
         )
     return _hub_folder(text, revision)
 
@@ -433,7 +425,7 @@ def _hub_folder(name: str, revision: str | None) -> Path:
         if cached is not None and _has_weights(cached):
             return cached
         raise CheckpointError(_not_cached(name, revision, "the hub cannot be reached")) from error
-    except (OSError, errors.HfHubHTTPError) as error:
+    except Exception as error:  # whatever else the hub's HTTP client raises: it differs by version
         raise CheckpointError(f"{name!r} could not be fetched from the hub: {error}") from error
 
 
@@ -490,7 +482,7 @@ def _model_folder(folder: Path) -> Path:
     first = found[0] if isinstance(found, list) and found else None
     path = first.get("path") if isinstance(first, dict) else None
     if not isinstance(path, str) or not _is_plain_name(path):
-        raise CheckpointError(f"{modules} names no folder in it for its first module, found {_quote(path)}")
+        raise CheckpointError(f"{modules} names no folder in it for its first module, found {show(path)}")
     return folder / path
 
 
@@ -504,18 +496,34 @@ def _read_config(folder: Path) -> RobertaConfig:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _weight_files(folder: Path) -> tuple[Path, ...]:
-    """`model.safetensors`, or the shards that its index names."""
+def _open_weights(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
+    """The weight files and all their tensors, under the names in the files."""
     if (folder / WEIGHTS).is_file():
-        return (folder / WEIGHTS,)
+        return (folder / WEIGHTS,), _map_safetensors(folder / WEIGHTS)[0]
     if (folder / INDEX).is_file():
-        return tuple(folder / shard for shard in sorted(set(_read_index(folder).values())))
+        return _open_shards(folder)
     if any(folder.glob("pytorch_model*.bin")):
         raise CheckpointError(
             f"{folder} has its weights in PyTorch's pickle format only; convert them where PyTorch is "
             f"installed:\n{conversion_command(folder)}"
         )
     raise CheckpointError(f"{folder} has no {WEIGHTS}; found {_listing(folder)}{_hub_hint(folder)}")
+
+
+def _open_shards(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
+    shard_of = _read_index(folder)
+    files = tuple(folder / shard for shard in sorted(set(shard_of.values())))
+    stored: dict[str, StoredTensor] = {}
+    holder: dict[str, str] = {}
+    for path in files:
+        for name, tensor in _map_safetensors(path)[0].items():
+            if name in stored:
+                raise CheckpointError(f"{path} has tensor {show(name)}, and so has {holder[name]}")
+            stored[name], holder[name] = tensor, path.name
+    for name, shard in shard_of.items():
+        if holder.get(name) != shard:
+            raise CheckpointError(f"{folder / INDEX} says that {shard} has tensor {show(name)}, but it has not")
+    return files, stored
 
 
 def _hub_hint(folder: Path) -> str:
@@ -546,26 +554,10 @@ def _read_index(folder: Path) -> dict[str, str]:
         raise CheckpointError(f"{path} has no weight_map from tensor names to files")
     for shard in shards.values():
         if not isinstance(shard, str) or not _is_plain_name(shard):
-            raise CheckpointError(f"{path} names the shard {_quote(shard)}; expected a file of the same folder")
+            raise CheckpointError(f"{path} names the shard {show(shard)}; expected a file of the same folder")
         if not (folder / shard).is_file():
             raise CheckpointError(f"{path} names the shard {shard}, which is missing; fetch it too")
     return shards
-
-
-def _read_weights(folder: Path, files: Iterable[Path]) -> dict[str, StoredTensor]:
-    """All tensors of all files, under the names in the files."""
-    stored: dict[str, StoredTensor] = {}
-    holders: dict[str, Path] = {}
-    for path in files:
-        for name, tensor in _map_safetensors(path)[0].items():
-            if name in stored:
-                raise CheckpointError(f"{path} has tensor {_quote(name)}, and so has {holders[name].name}")
-            stored[name], holders[name] = tensor, path
-    if not (folder / WEIGHTS).is_file():
-        for name, shard in _read_index(folder).items():
-            if name not in holders or holders[name].name != shard:
-                raise CheckpointError(f"{folder / INDEX} says that {shard} has tensor {_quote(name)}, but it has not")
-    return stored
 
 
 def _is_plain_name(name: str) -> bool:
@@ -681,7 +673,7 @@ def _name_tensors(folder: Path, in_files: Mapping[str, StoredTensor], config: Ro
     for name, tensor in in_files.items():
         canonical = canonical_name(name)
         if canonical in found:
-            raise CheckpointError(f"{folder} has two tensors for {canonical}, one of them {_quote(name)}")
+            raise CheckpointError(f"{folder} has two tensors for {canonical}, one of them {show(name)}")
         if canonical not in BUFFERS:
             found[canonical] = tensor
     _settle_decoder(found, config)
@@ -693,12 +685,12 @@ def _name_tensors(folder: Path, in_files: Mapping[str, StoredTensor], config: Ro
     problems = _misfits(found, expected)
     unexpected = sorted(found.keys() - expected.keys())
     if problems:
-        also = f"; it also has tensors that RoBERTa has not: {_some([*map(_quote, unexpected)])}" if unexpected else ""
+        also = f"; it also has tensors that RoBERTa has not: {_some([*map(show, unexpected)])}" if unexpected else ""
         raise CheckpointError(f"{folder} does not fit its config.json: {_some(problems)}{also}")
     if unexpected:
         warnings.warn(
             f"{folder}: {len(unexpected)} tensors have no place in this model and are left out: "
-            f"{_some([*map(_quote, unexpected)])}",
+            f"{_some([*map(show, unexpected)])}",
             stacklevel=3,
         )
     return {name: found[name] for name in expected}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +73,7 @@ class RobertaConfig:
         Raises `ConfigError`, in one sentence, for a value that is impossible or a feature not computed here.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError(f"a config is a JSON object, found {_show(values)}")
+            raise ConfigError(f"a config is a JSON object, found {show(values)}")
         architectures = _names(values, "architectures")
         model_type = _model_type(values, architectures)
         _refuse_what_is_not_computed(values)
@@ -121,7 +120,7 @@ def _model_type(values: Mapping[str, Any], architectures: tuple[str, ...]) -> st
             return "roberta"
         raise ConfigError(f"model_type is missing; supported are {', '.join(MODEL_TYPES)}")
     if found not in MODEL_TYPES:
-        raise ConfigError(f"model_type is {_show(found)}, another architecture; supported are {', '.join(MODEL_TYPES)}")
+        raise ConfigError(f"model_type is {show(found)}, another architecture; supported are {', '.join(MODEL_TYPES)}")
     return str(found)
 
 
@@ -129,12 +128,12 @@ def _refuse_what_is_not_computed(values: Mapping[str, Any]) -> None:
     positions = values.get("position_embedding_type", "absolute")
     if positions not in ("absolute", None):
         raise ConfigError(
-            f"position_embedding_type is {_show(positions)}; this encoder computes 'absolute' positions only"
+            f"position_embedding_type is {show(positions)}; this encoder computes 'absolute' positions only"
         )
     activation = values.get("hidden_act", "gelu")
     if activation != "gelu":
         raise ConfigError(
-            f"hidden_act is {_show(activation)}; this encoder computes 'gelu' only (the exact one, with erf)"
+            f"hidden_act is {show(activation)}; this encoder computes 'gelu' only (the exact one, with erf)"
         )
     for key in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
         if _flag(values, key, False):
@@ -144,7 +143,7 @@ def _refuse_what_is_not_computed(values: Mapping[str, Any]) -> None:
         ("quantization_config", "weights must be float32, float16, bfloat16 or float64"),
     ):
         if values.get(key):
-            raise ConfigError(f"{key} is {_show(values[key])}, which this encoder does not compute: {why}")
+            raise ConfigError(f"{key} is {show(values[key])}, which this encoder does not compute: {why}")
 
 
 def _size(values: Mapping[str, Any], key: str, *, default: int | None = None, most: int = LARGEST_SIZE) -> int:
@@ -152,14 +151,14 @@ def _size(values: Mapping[str, Any], key: str, *, default: int | None = None, mo
         raise ConfigError(f"{key} is missing; expected a positive whole number")
     found = values.get(key, default)
     if not _is_int(found) or not 1 <= found <= most:
-        raise ConfigError(f"{key} is {_show(found)}; expected a whole number from 1 to {most}")
+        raise ConfigError(f"{key} is {show(found)}; expected a whole number from 1 to {most}")
     return int(found)
 
 
 def _token_id(values: Mapping[str, Any], key: str, default: int) -> int:
     found = values.get(key, default)
     if not _is_int(found) or not 0 <= found <= LARGEST_SIZE:
-        raise ConfigError(f"{key} is {_show(found)}; expected a token id: a whole number from 0")
+        raise ConfigError(f"{key} is {show(found)}; expected a token id: a whole number from 0")
     return int(found)
 
 
@@ -170,21 +169,21 @@ def _optional_token_id(values: Mapping[str, Any], key: str, default: int) -> int
 def _layer_norm_eps(values: Mapping[str, Any]) -> float:
     found = values.get("layer_norm_eps", 1e-12)
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < 1:
-        raise ConfigError(f"layer_norm_eps is {_show(found)}; expected a number between 0 and 1, such as 1e-05")
+        raise ConfigError(f"layer_norm_eps is {show(found)}; expected a number between 0 and 1, such as 1e-05")
     return float(found)
 
 
 def _flag(values: Mapping[str, Any], key: str, default: bool) -> bool:
     found = values.get(key, default)
     if not isinstance(found, bool):
-        raise ConfigError(f"{key} is {_show(found)}; expected true or false")
+        raise ConfigError(f"{key} is {show(found)}; expected true or false")
     return found
 
 
 def _names(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
     found = values.get(key) or []
     if not isinstance(found, list | tuple) or not all(isinstance(name, str) for name in found):
-        raise ConfigError(f"{key} is {_show(found)}; expected a list of names")
+        raise ConfigError(f"{key} is {show(found)}; expected a list of names")
     return tuple(found)
 
 
@@ -194,22 +193,22 @@ def _labels(values: Mapping[str, Any]) -> dict[int, str]:
         number = _size(values, "num_labels", default=2, most=MOST_LABELS)
         return {i: f"LABEL_{i}" for i in range(number)}
     if not isinstance(found, Mapping):
-        raise ConfigError(f"id2label is {_show(found)}; expected an object such as {{'0': 'negative'}}")
+        raise ConfigError(f"id2label is {show(found)}; expected an object such as {{'0': 'negative'}}")
     labels: dict[int, str] = {}
     for key, label in found.items():
         if not isinstance(label, str):
-            raise ConfigError(f"id2label gives {_show(key)} the label {_show(label)}; expected a string")
+            raise ConfigError(f"id2label gives {show(key)} the label {show(label)}; expected a string")
         try:
             labels[int(key)] = label
         except (TypeError, ValueError):
-            raise ConfigError(f"id2label has the key {_show(key)}; expected a label number such as '0'") from None
+            raise ConfigError(f"id2label has the key {show(key)}; expected a label number such as '0'") from None
     return labels
 
 
 def _problem_type(values: Mapping[str, Any]) -> str | None:
     found = values.get("problem_type")
     if found is not None and found not in PROBLEM_TYPES:
-        raise ConfigError(f"problem_type is {_show(found)}; expected null or one of {', '.join(PROBLEM_TYPES)}")
+        raise ConfigError(f"problem_type is {show(found)}; expected null or one of {', '.join(PROBLEM_TYPES)}")
     return found
 
 
@@ -217,7 +216,7 @@ def _dtype(values: Mapping[str, Any]) -> str | None:
     # transformers 5 writes "dtype", 4 wrote "torch_dtype"; very old files say "torch.float32".
     found = values.get("dtype", values.get("torch_dtype"))
     if found is not None and not isinstance(found, str):
-        raise ConfigError(f"dtype is {_show(found)}; expected a name such as 'float32'")
+        raise ConfigError(f"dtype is {show(found)}; expected a name such as 'float32'")
     return found.removeprefix("torch.") if found else None
 
 
@@ -225,11 +224,10 @@ def _is_int(found: object) -> bool:
     return isinstance(found, int) and not isinstance(found, bool)
 
 
-def _show(found: object) -> str:
-    """The value as a reader of the error wants it: quoted, and short however long it is."""
-    if isinstance(found, float) and math.isnan(found):
-        return "NaN"
-    if isinstance(found, int) and not isinstance(found, bool) and abs(found) >= 10**40:
-        return "a number of more than 40 digits"
-    text = repr(found)
-    return text if len(text) <= 80 else text[:77] + "..."
+def show(found: object) -> str:
+    """A value as the reader of an error wants it: quoted, and short however long it is."""
+    try:
+        text = repr(found)
+    except ValueError:  # Python refuses to print whole numbers of thousands of digits
+        return "a huge number"
+    return text if len(text) <= 100 else text[:97] + "..."
