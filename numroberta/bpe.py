@@ -101,7 +101,7 @@ def _to_bytes(token: str) -> bytes:
 Pieces = TypeVar("Pieces")
 
 
-class _Memo(dict[str, Pieces]):
+class Memo(dict[str, Pieces]):
     """A dictionary that computes what it lacks: text repeats its words, and merging is the slow step.
 
     It forgets everything once it is full (about 10 MB), and never keeps a very long word.
@@ -134,8 +134,7 @@ class ByteLevelBPE:
         self.vocab = vocab
         self.rank = {pair: rank for rank, pair in enumerate(merges)}
         self.unk_id = unk_id
-        self.pieces: _Memo[tuple[str, ...]] = _Memo(self.merge)
-        self._ids: _Memo[tuple[int, ...]] = _Memo(self._word_ids)
+        self._ids: Memo[tuple[int, ...]] = Memo(self._word_ids)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens: steps 1 to 4."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, overload
@@ -80,9 +81,8 @@ class Tokenizer:
         if isinstance(self._backend, TokenizersBackend) and spec.foreign:
             self._id_of = self._backend.library.get_vocab(with_added_tokens=True)
         self._id_of |= {token.content: token.id for token in spec.added}
-        self._token_of = {number: token for token, number in self._id_of.items()}
         self._special_ids = {token.id for token in spec.added if token.special}
-        self.vocab_size = max(self._token_of) + 1
+        self.vocab_size = max(self._id_of.values()) + 1
         for kind, token in spec.names.items():
             setattr(self, f"{kind}_token", token)
             setattr(self, f"{kind}_token_id", self._id_of.get(token))
@@ -111,6 +111,10 @@ class Tokenizer:
             what = f"{spec.path} is {spec.foreign}, which" if spec.foreign else "backend='tokenizers'"
             raise ValueError(f"{what} needs the tokenizers package: pip install tokenizers")
         return cls(spec, backend)
+
+    @cached_property
+    def _token_of(self) -> dict[int, str]:
+        return {number: token for token, number in self._id_of.items()}
 
     @property
     def backend(self) -> str:

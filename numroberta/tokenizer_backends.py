@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from numroberta.bpe import ByteLevelBPE, split
+from numroberta.bpe import ByteLevelBPE, Memo, split
 from numroberta.tokenizer_files import AddedToken, TokenizerSpec
 from numroberta.unicode16 import WHITE_SPACE, is_word
 
@@ -24,16 +24,13 @@ class Pieces(NamedTuple):
     offsets: list[tuple[int, int]]  # characters of the text; a piece of a character has the whole character's
     word_ids: list[int]  # which word of the split (or which added token) each piece comes from
 
-    def add(self, number: int, token: str, offsets: tuple[int, int], word_id: int) -> None:
-        self.ids.append(number)
-        self.tokens.append(token)
-        self.offsets.append(offsets)
-        self.word_ids.append(word_id)
-
     def window(self, start: int, stop: int) -> Pieces:
         return Pieces(
             self.ids[start:stop], self.tokens[start:stop], self.offsets[start:stop], self.word_ids[start:stop]
         )
+
+
+Part = tuple[AddedToken | None, int, int]  # an added token or, None, text between them; from and to which character
 
 
 class PythonBackend:
@@ -45,6 +42,7 @@ class PythonBackend:
         unk_id = None if spec.unk_token is None else spec.vocab[spec.unk_token]
         self.bpe = ByteLevelBPE(spec.vocab, spec.merges, unk_id)
         self.unk_token = spec.unk_token
+        self._located = Memo(self._locate)
         self.add_prefix_space = spec.add_prefix_space
         self.added = {token.content: token for token in spec.added}
         kinds = [[t.content for t in spec.added if t.normalized is normalized] for normalized in (False, True)]
@@ -69,64 +67,75 @@ class PythonBackend:
         word_id = 0
         for token, start, stop in self._cut(text):
             if token is not None:
-                found.add(token.id, text[start:stop], (start, stop), word_id)
+                found.ids.append(token.id)
+                found.tokens.append(text[start:stop])
+                found.offsets.append((start, stop))
+                found.word_ids.append(word_id)
                 word_id += 1
                 continue
             segment = self._prefixed(text[start:stop])
             position = stop - len(segment)  # one before `start` where a space was put in front
+            first = len(found.ids)
             for word in split(segment):
-                self._add_word(found, word, word_id, position, start)
+                ids, tokens, spans = self._located[word]
+                found.ids.extend(ids)
+                found.tokens.extend(tokens)
+                found.offsets.extend([(position + left, position + right) for left, right in spans])
+                found.word_ids.extend([word_id] * len(ids))
                 position += len(word)
                 word_id += 1
+            if len(segment) > stop - start and len(found.ids) > first:  # the library counts that space as character 0
+                left, right = found.offsets[first]
+                found.offsets[first] = (max(left, start), max(right, start + 1))
         return found
 
-    def _add_word(self, found: Pieces, word: str, word_id: int, position: int, first: int) -> None:
-        """Append one word that begins at character `position`; a character before `first` was put in front."""
-        byte = 0
+    def _locate(self, word: str) -> tuple[list[int], list[str], list[tuple[int, int]]]:
+        """A word's ids, pieces, and the characters of the word that each piece touches."""
+        ids, tokens, spans = [], [], []
         character = range(len(word)) if word.isascii() else _character_of_byte(word)
-        for piece in self.bpe.pieces[word]:
-            start = position + character[byte]
-            stop = position + character[byte + len(piece) - 1] + 1
+        byte = 0
+        for piece in self.bpe.merge(word):
+            token = piece if piece in self.bpe.vocab else str(self.unk_token)
+            ids.append(self.bpe.vocab[token])
+            tokens.append(token)
+            spans.append((character[byte], character[byte + len(piece) - 1] + 1))
             byte += len(piece)
-            unknown = piece not in self.bpe.vocab
-            token = str(self.unk_token) if unknown else piece
-            found.add(self.bpe.vocab[token], token, (max(start, first), max(stop, first + 1)), word_id)
+        return ids, tokens, spans
 
     def _prefixed(self, segment: str) -> str:
         return f" {segment}" if self.add_prefix_space and segment and not segment.startswith(" ") else segment
 
-    def _cut(self, text: str) -> list[tuple[AddedToken | None, int, int]]:
-        """The text as a row of added tokens and stretches between them: (token or None, start, stop)."""
-        parts: list[tuple[AddedToken | None, int, int]] = [(None, 0, len(text))]
+    def _cut(self, text: str) -> list[Part]:
+        """The text as a row of added tokens and stretches between them."""
+        parts: list[Part] = [(None, 0, len(text))]
         for pattern in self.passes:
             if pattern.search(text):
-                parts = [
-                    (found, start + left, start + right)
-                    for token, start, stop in parts
-                    for found, left, right in (
-                        self._find(text[start:stop], pattern) if token is None else [(token, 0, stop - start)]
-                    )
-                ]
+                parts = [found for part in parts for found in self._find(text, part, pattern)]
         return parts
 
-    def _find(self, text: str, pattern: re.Pattern[str]) -> Iterator[tuple[AddedToken | None, int, int]]:
-        done = 0
-        for match in pattern.finditer(text):
+    def _find(self, text: str, part: Part, pattern: re.Pattern[str]) -> Iterator[Part]:
+        token, done, end = part
+        if token is not None:
+            yield part
+            return
+        first = done
+        for match in pattern.finditer(text, first, end):
             token = self.added[match[0]]
             start, stop = match.span()
-            touched = (start > 0 and is_word(text[start - 1])) or (stop < len(text) and is_word(text[stop]))
-            if token.single_word and touched:
+            if token.single_word and (
+                (start > first and is_word(text[start - 1])) or (stop < end and is_word(text[stop]))
+            ):
                 continue
-            if token.lstrip:
-                start = max(done, len(text[:start].rstrip(WHITE_SPACE)))
-            if token.rstrip:
-                stop = len(text) - len(text[stop:].lstrip(WHITE_SPACE))
+            while token.lstrip and start > done and text[start - 1] in WHITE_SPACE:
+                start -= 1
+            while token.rstrip and stop < end and text[stop] in WHITE_SPACE:
+                stop += 1
             if done < start:
                 yield None, done, start
             yield token, start, stop
             done = stop
-        if done < len(text):
-            yield None, done, len(text)
+        if done < end:
+            yield None, done, end
 
 
 def _any_of(contents: list[str]) -> re.Pattern[str]:
@@ -209,6 +218,9 @@ def trimmed(pieces: Pieces, keeps_prefix: bool) -> list[tuple[int, int]]:
     """
     result = []
     for index, (token, (start, stop)) in enumerate(zip(pieces.tokens, pieces.offsets, strict=True)):
+        if token[0] not in _BLANK and token[-1] not in _BLANK:
+            result.append((start, stop))
+            continue
         leading = len(token) - len(token.lstrip(_BLANK))
         trailing = len(token) - len(token.rstrip(_BLANK))
         if leading and not (keeps_prefix and leading == 1 and (index == 0 or start == 0)):

@@ -136,7 +136,7 @@ def _from_tokenizer_json(path: Path, content: Json, settings: Json) -> Tokenizer
         path=path,
         foreign=foreign,
         vocab=vocab,
-        merges=[] if foreign else [_pair_line(path, pair) for pair in model.get("merges") or []],
+        merges=[] if foreign else _merges(path, model.get("merges")),
         unk_token=model.get("unk_token"),
         added=added,
         add_prefix_space=bool(pre_tokenizer.get("add_prefix_space", True) if prefix is None else prefix),
@@ -217,19 +217,24 @@ def _vocab(path: Path, vocab: object) -> dict[str, int]:
     return vocab
 
 
-def _pair_line(path: Path, pair: object) -> str:
-    if isinstance(pair, list):
-        pair = " ".join(map(str, pair))
-    if not isinstance(pair, str):
-        raise ValueError(f'{path} has the merge {pair!r}, expected "left right" or ["left", "right"]')
-    return pair
+def _merges(path: Path, merges: object) -> list[str]:
+    """Merges are written as "left right", in newer files as ["left", "right"]."""
+    if not isinstance(merges, list):
+        raise ValueError(f"{path} has no list of merges, expected one under model.merges; download it again")
+    if set(map(type, merges)) <= {str}:
+        return merges
+    for number, merge in enumerate(merges, start=1):
+        if not (isinstance(merge, list) and len(merge) == 2 and all(isinstance(half, str) for half in merge)):
+            raise ValueError(f'{path}: merge {number} is {merge!r}, expected "left right" or ["left", "right"]')
+    return list(map(" ".join, merges))
 
 
 def _checked(spec: TokenizerSpec) -> TokenizerSpec:
-    """Each merge has two halves, and they and what they make are in the vocabulary."""
-    halves = set(" ".join(spec.merges).split(" ")) if spec.merges else set()
-    whole = all(line.count(" ") == 1 for line in spec.merges)
-    if not (whole and halves <= spec.vocab.keys() and {m.replace(" ", "") for m in spec.merges} <= spec.vocab.keys()):
+    """Merges, added tokens and vocabulary belong together."""
+    lines = "\n".join(spec.merges)
+    made = lines.replace(" ", "").split("\n") if spec.merges else []
+    # 50,000 merges are most of the time it takes to load: what they make is looked up, halves only for the message
+    if lines.count(" ") != len(spec.merges) or not all(map(spec.vocab.__contains__, made)):
         for number, line in enumerate(spec.merges, start=1):
             left, _, right = line.partition(" ")
             if not left or not right or " " in right:
