@@ -1,0 +1,1003 @@
+"""Checkpoints open by header alone, tensors are views of the file, and whatever is wrong is said by name."""
+
+import json
+import mmap
+import os
+import re
+import shlex
+import struct
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from numroberta import checkpoint
+from numroberta.checkpoint import (
+    DTYPES,
+    CheckpointError,
+    canonical_name,
+    encoder_shapes,
+    head_shapes,
+    open_checkpoint,
+    read_safetensors,
+)
+from numroberta.config import ConfigError, RobertaConfig
+
+SMALL = {
+    "model_type": "roberta",
+    "vocab_size": 50,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position_embeddings": 20,
+    "type_vocab_size": 1,
+}
+DISTILROBERTA = {
+    **SMALL,
+    "vocab_size": 50265,
+    "hidden_size": 768,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 514,
+}
+WORDS = "embeddings.word_embeddings.weight"
+HUB_NAME = "somebody/some-roberta"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def weights(*heads, config=None, own_decoder=False, seed=0):
+    """Random float32 tensors of a whole small checkpoint, by canonical name."""
+    config = RobertaConfig.from_dict(SMALL if config is None else config)
+    shapes = encoder_shapes(config)
+    for head in heads:
+        shapes |= head_shapes(config, own_decoder=own_decoder)[head]
+    rng = np.random.default_rng(seed)
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def write(folder, tensors, config=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(SMALL if config is None else config))
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def file_of(header, data=b"", size=None):
+    """The bytes of a safetensors file with any header, right or wrong."""
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(raw) if size is None else size) + raw + data
+
+
+def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+def complaint(path):
+    with pytest.raises(CheckpointError) as caught:
+        read_safetensors(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+# --- The mapped reader --------------------------------------------------------------------------------------
+
+
+def test_a_file_is_read_as_its_writer_wrote_it(tmp_path):
+    rng = np.random.default_rng(1)
+    tensors = {
+        "half": rng.standard_normal((3, 5)).astype(np.float16),
+        "single": rng.standard_normal((2, 3, 4)).astype(np.float32),
+        "double": rng.standard_normal(7),
+        "scalar": np.array(3.5, np.float32),
+        "nothing": np.zeros((0, 4), np.float32),
+        "long": rng.integers(-(2**62), 2**62, 5),
+        "byte": np.arange(3, dtype=np.uint8),
+        "flag": np.array([True, False]),
+    }
+    safetensors.numpy.save_file(tensors, tmp_path / "f", metadata={"format": "pt", "ü": "é"})
+    found, metadata = read_safetensors(tmp_path / "f")
+    assert metadata == {"format": "pt", "ü": "é"}
+    assert found.keys() == tensors.keys()
+    assert found["half"].dtype == np.float32
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(found[name], tensor)
+        assert found[name].shape == tensor.shape
+        assert not found[name].flags.writeable
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", "<i8", "<i4", "<i2", "i1", "<u8", "<u4", "<u2", "u1"])
+def test_tensors_are_views_of_the_mapped_file(tmp_path, dtype):
+    safetensors.numpy.save_file({"x": np.arange(6, dtype=dtype).reshape(2, 3)}, tmp_path / "f")
+    x = read_safetensors(tmp_path / "f")[0]["x"]
+    assert isinstance(x.base, mmap.mmap)
+    assert x.flags.c_contiguous
+    assert x.flags.aligned
+
+
+def test_data_off_its_alignment_is_copied_and_right(tmp_path):
+    values = np.array([1.5, -2.5], np.float32)
+    header = json.dumps({"x": entry(shape=[2], offsets=(0, 8))}).encode()
+    header += b" " * (3 - len(header) % 4)  # 8 + header is odd
+    (tmp_path / "f").write_bytes(file_of(header, values.tobytes()))
+    x = read_safetensors(tmp_path / "f")[0]["x"]
+    np.testing.assert_array_equal(x, values)
+    assert x.flags.aligned
+    assert not x.flags.writeable
+    assert not isinstance(x.base, mmap.mmap)
+
+
+def test_every_bfloat16_is_widened_exactly(tmp_path):
+    bits = np.arange(2**16, dtype="<u2").tobytes()
+    (tmp_path / "f").write_bytes(file_of({"x": entry("BF16", [2**16], (0, 2**17))}, bits))
+    x = read_safetensors(tmp_path / "f")[0]["x"]
+    # A bfloat16 is a float32 whose lower half is zero: struct reads it from its four bytes.
+    expected = [struct.unpack("<f", b"\0\0" + bits[i : i + 2])[0] for i in range(0, 2**17, 2)]
+    assert x.dtype == np.float32
+    np.testing.assert_array_equal(x, np.array(expected, np.float32))
+    assert (np.signbit(x) == (np.arange(2**16) >= 2**15)).all()
+
+
+def test_every_float16_is_widened_exactly(tmp_path):
+    bits = np.arange(2**16, dtype="<u2").tobytes()
+    (tmp_path / "f").write_bytes(file_of({"x": entry("F16", [2**16], (0, 2**17))}, bits))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = read_safetensors(tmp_path / "f")[0]["x"]
+    assert x.dtype == np.float32
+    np.testing.assert_array_equal(x, np.array(struct.unpack(f"<{2**16}e", bits), np.float32))
+
+
+BROKEN = {
+    "empty": (b"", "is empty"),
+    "seven bytes": (b"\x01" * 7, "is truncated: 7 bytes"),
+    "git lfs pointer": (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+    "header beyond the file": (file_of({}, size=1000), "a header of 1000 bytes, beyond the end of the file"),
+    "header over 100 MB": (file_of({}, size=100_000_001), "over the limit of 100 MB"),
+    "header of 2**64 - 1": (b"\xff" * 64, "over the limit of 100 MB"),
+    "no header": (file_of(b""), "is not JSON"),
+    "not JSON": (file_of(b"{'x': 1}"), "is not JSON"),
+    "junk after the JSON": (file_of(b"{}\0\0"), "is not JSON"),
+    "NaN": (file_of(b'{"x": NaN}'), "is not JSON: NaN"),
+    "a number of 5000 digits": (file_of(b'{"x": ' + b"1" * 5000 + b"}"), "is not JSON"),
+    "not UTF-8": (file_of(b'{"\xff": 1}'), "is not UTF-8, at its byte 2"),
+    "an array": (file_of([]), "is a JSON array; expected an object"),
+    "a number": (file_of(b"7"), "is a JSON number; expected an object"),
+    "deep": (file_of(b"[" * 200_000), "nested too deeply"),
+    "deep inside": (file_of(b'{"x": ' + b'{"x": ' * 100_000), "nested too deeply"),
+    "metadata not strings": (file_of({"__metadata__": {"x": 1}}), "__metadata__ that is not an object of strings"),
+    "metadata a list": (file_of({"__metadata__": []}), "__metadata__ that is not an object of strings"),
+    "metadata a surrogate": (file_of(b'{"__metadata__": {"x": "\\ud800"}}'), "__metadata__ that is not an object"),
+    "a name twice": (
+        file_of(f'{{"x": {json.dumps(entry())}, "x": {json.dumps(entry())}}}'.encode(), b"1234"),
+        "has the name 'x' twice",
+    ),
+    "a field twice": (
+        file_of(b'{"x": {"dtype": "F32", "dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}', b"1234"),
+        "has the name 'dtype' twice",
+    ),
+    "name a surrogate": (file_of(b'{"\\ud800": {}}'), "is not valid Unicode"),
+    "tensor not an object": (file_of({"x": [1]}), "'x' is described by a JSON array"),
+    "no dtype": (file_of({"x": {"shape": [1], "data_offsets": [0, 4]}}, b"1234"), "'x' has no dtype"),
+    "no shape": (file_of({"x": {"dtype": "F32", "data_offsets": [0, 4]}}, b"1234"), "'x' has no shape"),
+    "no offsets": (file_of({"x": {"dtype": "F32", "shape": [1]}}, b"1234"), "'x' has no data_offsets"),
+    "unknown dtype": (file_of({"x": entry("f32")}, b"1234"), "'x' has dtype 'f32'; expected one of F64, F32"),
+    "float8": (file_of({"x": entry("F8_E4M3", [4])}, b"1234"), "'x' has dtype 'F8_E4M3'"),
+    "dtype a list": (file_of({"x": entry(["F32"])}, b"1234"), "'x' has dtype ['F32']"),
+    "shape a number": (file_of({"x": {**entry(), "shape": 1}}, b"1234"), "'x' has shape 1;"),
+    "shape a float": (file_of({"x": entry(shape=[1.0])}, b"1234"), "'x' has shape [1.0]"),
+    "shape a boolean": (file_of({"x": entry(shape=[True])}, b"1234"), "'x' has shape [True]"),
+    "shape negative": (file_of({"x": entry(shape=[-1, -1])}, b"1234"), "'x' has shape [-1, -1]"),
+    "shape huge": (file_of({"x": entry(shape=[2**62, 4])}, b"1234"), "more than memory can address"),
+    "shape huge, yet empty": (file_of({"x": entry(shape=[2**70, 0], offsets=(0, 0))}), "more than memory can"),
+    "33 dimensions": (file_of({"x": entry(shape=[1] * 33)}, b"1234"), "33 dimensions; expected at most 32"),
+    "three offsets": (file_of({"x": entry(offsets=(0, 4, 4))}, b"1234"), "'x' has data_offsets [0, 4, 4]"),
+    "negative offset": (file_of({"x": entry(offsets=(-4, 0))}, b"1234"), "'x' has data_offsets [-4, 0]"),
+    "backwards": (file_of({"x": entry(offsets=(4, 0))}, b"1234"), "run backwards"),
+    "outside": (file_of({"x": entry(offsets=(4, 8))}, b"1234"), "[4, 8] outside the data of 4 bytes"),
+    "far outside": (file_of({"x": entry(offsets=(2**64, 2**64 + 4))}, b"1234"), "outside the data of 4 bytes"),
+    "truncated data": (file_of({"x": entry()}, b"123"), "outside the data of 3 bytes; the file may be truncated"),
+    "bytes left over": (file_of({"x": entry()}, b"12345"), "the last 1 bytes belong to no tensor"),
+    "wrong size": (file_of({"x": entry(shape=[2])}, b"1234"), "has 4 bytes, but F32 of shape [2] takes 8"),
+    "overlap": (
+        file_of({"x": entry(), "y": entry(shape=[2], offsets=(2, 10))}, b"0123456789"),
+        "the bytes of tensor 'y' overlap",
+    ),
+    "the same bytes twice": (file_of({"x": entry(), "y": entry()}, b"1234"), "the bytes of tensor 'y' overlap"),
+    "hole": (
+        file_of({"x": entry(), "y": entry(offsets=(8, 12))}, b"0" * 12),
+        "a hole of 4 bytes lies before tensor 'y'",
+    ),
+    "hole at the start": (file_of({"y": entry(offsets=(4, 8))}, b"0" * 8), "a hole of 4 bytes lies before tensor"),
+}
+
+# What the library takes and this reader does not; see `read_safetensors`.
+STRICTER = {"a name twice", "float8"}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_told_what_is_broken(tmp_path, case):
+    content, sentence = BROKEN[case]
+    (tmp_path / "f").write_bytes(content)
+    assert sentence in complaint(tmp_path / "f")
+
+
+@pytest.mark.parametrize("case", sorted(BROKEN.keys() - STRICTER - {"33 dimensions"}))
+def test_the_library_refuses_the_same_files(case):
+    with pytest.raises((safetensors.SafetensorError, ValueError)):
+        safetensors.numpy.load(BROKEN[case][0])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        file_of({}),
+        file_of(b"{}   \n"),
+        file_of(b' {"x": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}', b"1234"),
+        file_of({"x": {**entry(), "more": [1, {"a": None}]}}, b"1234"),
+        file_of({"x": entry(), "__metadata__": None}, b"1234"),
+        file_of({"y": entry(offsets=(4, 8)), "x": entry(), "z": entry(shape=[0], offsets=(4, 4))}, b"12345678"),
+        file_of({"": entry(shape=[2**40, 0], offsets=(0, 0))}),
+        file_of({"x\n\U0001f600": entry("U8", [4])}, b"1234"),
+    ],
+)
+def test_odd_but_legal_files_are_read_as_the_library_reads_them(tmp_path, content):
+    (tmp_path / "f").write_bytes(content)
+    found, _ = read_safetensors(tmp_path / "f")
+    expected = safetensors.numpy.load(content)
+    assert found.keys() == expected.keys()
+    for name in found:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_a_file_that_cannot_be_opened_says_why(tmp_path):
+    assert "No such file" in complaint(tmp_path / "none")
+    assert "cannot be read" in complaint(tmp_path)
+
+
+# Fuzzing. The promise: a `CheckpointError`, or exactly the tensors that the safetensors library reads.
+
+
+def raw(tensors):
+    """{name: (dtype code, shape, bytes)}, of what the library parsed or of a file that this reader took."""
+    return {name: (t["dtype"], tuple(t["shape"]), bytes(t["data"])) for name, t in tensors}
+
+
+def check_promise(path, content):
+    path.unlink(missing_ok=True)  # never truncate a file that may still be mapped
+    path.write_bytes(content)
+    try:
+        stored, _ = checkpoint._map_safetensors(path)
+    except CheckpointError as error:
+        ours = str(error)
+    else:
+        ours = {n: (t.dtype, t.shape, t.mapping[t.start : t.stop]) for n, t in stored.items()}
+        for tensor in stored.values():
+            array = tensor.array()
+            assert array.shape == tensor.shape
+            assert array.dtype == ("<f4" if tensor.dtype in ("F16", "BF16") else DTYPES[tensor.dtype])
+    try:
+        theirs = raw(safetensors.deserialize(content))
+    except safetensors.SafetensorError:
+        assert isinstance(ours, str), "accepted a file that the library refuses"
+        return ours
+    stricter = ("twice in its header", "expected one of F64", "expected an object of dtype", "memory can address")
+    assert ours == theirs or any(reason in str(ours) for reason in stricter)
+    return ours
+
+
+GOOD = safetensors.numpy.save(
+    {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.arange(4, dtype=np.float16),
+        "c.weight": np.arange(3, dtype=np.int64),
+        "d": np.zeros((0, 2), np.float32),
+        "e": np.arange(5, dtype=np.uint8),
+    },
+    metadata={"format": "pt"},
+)
+GOOD_DATA = 8 + int.from_bytes(GOOD[:8], "little")
+
+fuzz = settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@fuzz
+@given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_any_bytes_changed_give_an_error_or_the_right_tensors(tmp_path, changes):
+    content = bytearray(GOOD)
+    for place, byte in changes:
+        content[place] = byte
+    ours = check_promise(tmp_path / "f", bytes(content))
+    if all(place >= GOOD_DATA for place, _ in changes):
+        assert ours == raw(safetensors.deserialize(bytes(content)))
+
+
+@fuzz
+@given(st.integers(0, GOOD_DATA - 1), st.sampled_from(b'{}[]",:0123456789-.eFIUBx \\'))
+def test_any_header_byte_changed_to_json_gives_an_error_or_the_right_tensors(tmp_path, place, byte):
+    check_promise(tmp_path / "f", GOOD[:place] + bytes([byte]) + GOOD[place + 1 :])
+
+
+def test_every_truncation_is_an_error(tmp_path):
+    (tmp_path / "f").touch()
+    assert "is empty" in complaint(tmp_path / "f")
+    for size in range(1, len(GOOD)):
+        (tmp_path / "f").write_bytes(GOOD[:size])
+        assert "truncated" in complaint(tmp_path / "f")
+
+
+@given(st.binary(min_size=1, max_size=20))
+@fuzz
+def test_anything_appended_is_an_error(tmp_path, extra):
+    assert "belong to no tensor" in check_promise(tmp_path / "f", GOOD + extra)
+
+
+NATURALS = st.integers(0, 9) | st.sampled_from([16, 24, 2**32, 2**63, 2**64 - 1, -1])
+ENTRIES = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from([*DTYPES, "F8_E4M3", "C64", "f32"]),
+        "shape": st.lists(NATURALS, max_size=3),
+        "data_offsets": st.lists(NATURALS, min_size=2, max_size=2) | st.lists(NATURALS, max_size=3),
+    }
+)
+
+
+@fuzz
+@given(st.dictionaries(st.sampled_from("abc"), ENTRIES, max_size=3), st.integers(0, 32))
+def test_any_header_gives_an_error_or_the_right_tensors(tmp_path, header, size):
+    check_promise(tmp_path / "f", file_of(header, bytes(range(size))))
+
+
+@fuzz
+@given(st.lists(st.tuples(st.sampled_from(list(DTYPES)), st.lists(st.integers(0, 3), max_size=3)), max_size=4))
+def test_any_right_header_is_accepted(tmp_path, kinds):
+    header, end = {}, 0
+    for i, (dtype, shape) in enumerate(kinds):
+        start, end = end, end + int(np.prod(shape)) * np.dtype(DTYPES[dtype]).itemsize
+        header[str(i)] = entry(dtype, shape, (start, end))
+    content = file_of(header, bytes(i % 256 for i in range(end)))
+    assert check_promise(tmp_path / "f", content) == raw(safetensors.deserialize(content))
+
+
+# --- Names and shapes ---------------------------------------------------------------------------------------
+
+
+def test_a_whole_checkpoint_opens_under_canonical_names(tmp_path):
+    tensors = weights("pooler", "masked language model")
+    opened = open_checkpoint(write(tmp_path, tensors))
+    assert opened.tensors.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(opened.tensors[name], tensor)
+        assert isinstance(opened.tensors[name].base, mmap.mmap)
+        assert not opened.tensors[name].flags.writeable
+    assert opened.name == str(tmp_path)
+    assert opened.folder == opened.model_folder == tmp_path
+    assert opened.files == (tmp_path / "model.safetensors",)
+    assert opened.dtype == "float32"
+    assert opened.config.hidden_size == 8
+
+
+@pytest.mark.parametrize(
+    ("in_file", "name"),
+    [
+        ("roberta.embeddings.LayerNorm.gamma", "embeddings.LayerNorm.weight"),
+        ("roberta.encoder.layer.11.output.LayerNorm.beta", "encoder.layer.11.output.LayerNorm.bias"),
+        ("encoder.layer.0.attention.self.query.weight", "encoder.layer.0.attention.self.query.weight"),
+        ("roberta.pooler.dense.bias", "pooler.dense.bias"),
+        ("lm_head.layer_norm.weight", "lm_head.layer_norm.weight"),
+        ("classifier.out_proj.bias", "classifier.out_proj.bias"),
+    ],
+)
+def test_canonical_names(in_file, name):
+    assert canonical_name(in_file) == name
+
+
+def test_prefix_old_norm_names_and_buffers_make_no_difference(tmp_path):
+    tensors = weights("pooler")
+    old = {
+        "roberta." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
+        for name, x in tensors.items()
+    }
+    old["roberta.embeddings.position_ids"] = np.arange(20).reshape(1, 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened = open_checkpoint(write(tmp_path, old))
+    assert opened.tensors.keys() == tensors.keys()
+    assert all((opened.tensors[name] == tensors[name]).all() for name in tensors)
+
+
+def test_a_decoder_equal_to_the_embeddings_is_tied(tmp_path):
+    tensors = weights("masked language model")
+    stored = {**tensors, "lm_head.decoder.weight": tensors[WORDS], "lm_head.decoder.bias": tensors["lm_head.bias"]}
+    assert open_checkpoint(write(tmp_path, stored)).tensors.keys() == tensors.keys()
+
+
+def test_a_decoder_that_differs_in_one_number_is_kept(tmp_path):
+    tensors = weights("masked language model")
+    decoder = tensors[WORDS].copy()
+    decoder[-1, -1] += 1
+    opened = open_checkpoint(write(tmp_path, {**tensors, "lm_head.decoder.weight": decoder}))
+    np.testing.assert_array_equal(opened.tensors["lm_head.decoder.weight"], decoder)
+    np.testing.assert_array_equal(opened.tensors[WORDS], tensors[WORDS])
+
+
+def test_an_untied_checkpoint_must_have_its_decoder(tmp_path):
+    config = {**SMALL, "tie_word_embeddings": False}
+    folder = write(tmp_path, weights("masked language model"), config)
+    with pytest.raises(CheckpointError, match=r"lm_head.decoder.weight \(50, 8\) is missing"):
+        open_checkpoint(folder)
+
+
+def test_a_checkpoint_saved_with_the_decoder_alone_has_its_word_embeddings(tmp_path):
+    tensors = weights("masked language model")
+    stored = dict(tensors)
+    stored["lm_head.decoder.weight"] = stored.pop(WORDS)
+    stored["lm_head.decoder.bias"] = stored.pop("lm_head.bias")
+    opened = open_checkpoint(write(tmp_path, stored))
+    assert opened.tensors.keys() == tensors.keys()
+    np.testing.assert_array_equal(opened.tensors[WORDS], tensors[WORDS])
+
+
+def test_missing_and_misshapen_tensors_are_all_listed(tmp_path):
+    tensors = weights("sequence classification")
+    del tensors["encoder.layer.1.attention.self.key.bias"], tensors["classifier.dense.bias"]
+    tensors["encoder.layer.0.output.dense.weight"] = np.zeros((12, 8), np.float32)
+    tensors["classifier.out_proj.weight"] = np.zeros((3, 8), np.float32)
+    tensors["stranger"] = np.zeros(1, np.float32)
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(write(tmp_path, tensors))
+    assert str(caught.value) == (
+        f"{tmp_path} does not fit its config.json: "
+        "encoder.layer.0.output.dense.weight is (12, 8), expected (8, 12), "
+        "encoder.layer.1.attention.self.key.bias (8,) is missing, "
+        "classifier.dense.bias (8,) is missing, "
+        "classifier.out_proj.weight is (3, 8), expected (2, 8) by the labels in config.json; "
+        "it also has tensors that RoBERTa has not: 'stranger'"
+    )
+
+
+def test_a_long_list_is_cut_with_a_count(tmp_path):
+    folder = write(tmp_path, {"bert." + name: tensor for name, tensor in weights().items()})
+    with pytest.raises(CheckpointError, match=r"is missing and 29 more; it also has .* 'bert\..* and 29 more$"):
+        open_checkpoint(folder)
+
+
+def test_quantised_weights_are_refused(tmp_path):
+    tensors = weights()
+    tensors["encoder.layer.0.output.dense.weight"] = np.zeros((8, 12), np.int8)
+    with pytest.raises(CheckpointError, match=r"output.dense.weight is I8, expected F32, F16, BF16, F64"):
+        open_checkpoint(write(tmp_path, tensors))
+
+
+def test_unexpected_tensors_are_left_out_with_a_warning(tmp_path):
+    tensors = weights()
+    extra = {"adapter.weight": np.zeros(2, np.float32), "encoder.layer.2.output.dense.bias": np.zeros(8, np.float32)}
+    with pytest.warns(UserWarning, match=r"2 tensors .* 'adapter.weight', 'encoder.layer.2.output") as caught:
+        opened = open_checkpoint(write(tmp_path, {**tensors, **extra}))
+    assert opened.tensors.keys() == tensors.keys()
+    assert caught[0].filename == __file__
+
+
+def test_a_multiple_choice_head_does_not_pass_for_token_classification(tmp_path):
+    config = {**SMALL, "architectures": ["RobertaForMultipleChoice"]}
+    head = {"classifier.weight": np.zeros((1, 8), np.float32), "classifier.bias": np.zeros(1, np.float32)}
+    with pytest.warns(UserWarning, match="2 tensors .* 'classifier.bias', 'classifier.weight'"):
+        open_checkpoint(write(tmp_path, {**weights("pooler"), **head}, config))
+
+
+def test_the_same_tensor_under_two_names_is_an_error(tmp_path):
+    tensors = weights()
+    tensors["roberta." + WORDS] = tensors[WORDS]
+    with pytest.raises(CheckpointError, match=f"two tensors for {WORDS}"):
+        open_checkpoint(write(tmp_path, tensors))
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(np.float16, "float16"), (np.float64, "float64")])
+def test_other_precisions_open_too(tmp_path, dtype, name):
+    tensors = {k: v.astype(dtype) for k, v in weights().items()}
+    opened = open_checkpoint(write(tmp_path, tensors))
+    assert opened.dtype == name
+    for key, tensor in tensors.items():
+        np.testing.assert_array_equal(opened.tensors[key], tensor)
+        assert opened.tensors[key].dtype == (np.float64 if dtype is np.float64 else np.float32)
+
+
+def test_mixed_precisions_are_all_named(tmp_path):
+    tensors = weights()
+    tensors[WORDS] = tensors[WORDS].astype(np.float16)
+    assert open_checkpoint(write(tmp_path, tensors)).dtype == "float16+float32"
+
+
+# --- Shards -------------------------------------------------------------------------------------------------
+
+
+def write_shards(folder, tensors, changes=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(SMALL))
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for shard, held in shards.items():
+        safetensors.numpy.save_file({name: tensors[name] for name in held}, folder / shard)
+    index = {name: shard for shard, held in shards.items() for name in held} | (changes or {})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    return folder
+
+
+def test_shards_open_as_one(tmp_path):
+    tensors = weights("pooler")
+    opened = open_checkpoint(write_shards(tmp_path / "shards", tensors))
+    whole = open_checkpoint(write(tmp_path / "whole", tensors))
+    assert len(opened.files) == 2
+    assert opened.weights_hash == whole.weights_hash
+    assert opened.parameters == whole.parameters
+    assert all((opened.tensors[name] == tensors[name]).all() for name in tensors)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({WORDS: "model-00003.safetensors"}, "names the shard model-00003.safetensors, which is missing"),
+        ({WORDS: "../secret.safetensors"}, "names the shard '../secret.safetensors'; expected a file of the same"),
+        ({WORDS: "/etc/passwd"}, "names the shard '/etc/passwd'; expected a file of the same folder"),
+        ({WORDS: "a\\b"}, r"names the shard 'a\\b'; expected a file of the same folder"),
+        ({WORDS: 3}, "names the shard 3; expected a file of the same folder"),
+        ({"ghost": "model-00001-of-00002.safetensors"}, "has tensor 'ghost', but it has not"),
+    ],
+)
+def test_a_wrong_index_is_told_what_is_wrong(tmp_path, changes, sentence):
+    with pytest.raises(CheckpointError, match=re.escape(sentence)):
+        open_checkpoint(write_shards(tmp_path, weights(), changes))
+
+
+def test_an_index_that_points_to_the_other_shard_is_an_error(tmp_path):
+    folder = write_shards(tmp_path, weights())
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    other = next(shard for shard in index.values() if shard != index[WORDS])
+    write_shards(tmp_path, weights(), {WORDS: other})
+    with pytest.raises(CheckpointError, match=f"says that {other} has tensor '{WORDS}', but it has not"):
+        open_checkpoint(folder)
+
+
+def test_a_tensor_in_two_shards_is_an_error(tmp_path):
+    tensors = weights()
+    folder = write_shards(tmp_path, tensors)
+    second = folder / "model-00002-of-00002.safetensors"
+    held = {**safetensors.numpy.load_file(second), min(tensors): tensors[min(tensors)]}
+    safetensors.numpy.save_file(held, second)
+    with pytest.raises(CheckpointError, match=f"has tensor '{min(tensors)}', and so has model-00001"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"weight_map": {}}', '{"weight_map": [1]}', '{"weight_map": null}'])
+def test_an_index_without_a_map_is_an_error(tmp_path, content):
+    folder = write_shards(tmp_path, weights())
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(CheckpointError, match="has no weight_map"):
+        open_checkpoint(folder)
+
+
+# --- What a checkpoint tells about itself -------------------------------------------------------------------
+
+
+def test_parameters_are_counted_by_part(tmp_path):
+    opened = open_checkpoint(write(tmp_path, weights("pooler", "token classification")))
+    layer = 4 * (8 * 8 + 8) + (12 * 8 + 12) + (8 * 12 + 8) + 2 * (8 + 8)
+    assert opened.parameters == {
+        "embeddings": (50 + 20 + 1) * 8 + 8 + 8,
+        "encoder.layer.0": layer,
+        "encoder.layer.1": layer,
+        "pooler": 8 * 8 + 8,
+        "classifier": 2 * 8 + 2,
+    }
+    assert opened.file_size == (tmp_path / "model.safetensors").stat().st_size
+
+
+def test_the_hash_is_of_the_weights_and_of_nothing_else(tmp_path):
+    tensors = weights()
+    first = open_checkpoint(write(tmp_path / "a", tensors)).weights_hash
+    prefixed = {"roberta." + name: x for name, x in tensors.items()}
+    assert open_checkpoint(write(tmp_path / "b", prefixed)).weights_hash == first
+    tensors["encoder.layer.1.output.dense.bias"][3] += 1e-3
+    assert open_checkpoint(write(tmp_path / "c", tensors)).weights_hash != first
+    assert re.fullmatch("[0-9a-f]{64}", first)
+
+
+def test_the_pages_of_a_part_hold_all_its_bytes_and_can_be_dropped(tmp_path):
+    config = {**SMALL, "hidden_size": 64, "intermediate_size": 256, "vocab_size": 500}
+    tensors = weights("pooler", config=config)
+    opened = open_checkpoint(write(tmp_path, tensors, config))
+    pages = opened.pages("encoder.layer.1")
+    assert pages
+    for name, tensor in opened.stored.items():
+        covered = any(start <= tensor.start and tensor.stop <= start + length for _, start, length in pages)
+        assert covered or not name.startswith("encoder.layer.1.")
+    for mapping, start, length in pages:
+        assert start % mmap.PAGESIZE == 0
+        assert start + length <= len(mapping)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED, start, length)
+    assert all((opened.tensors[name] == tensors[name]).all() for name in tensors)
+    # layer.1 is not layer.10, and neighbouring tensors make one range
+    assert sum(length for _, _, length in pages) < opened.parameters["encoder.layer.1"] * 4 + 2 * mmap.PAGESIZE
+    assert opened.pages("encoder.layer.1") == pages
+    assert opened.pages("nothing") == []
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * mmap.PAGESIZE
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads memory use from Linux's /proc")
+def test_a_full_size_checkpoint_opens_without_being_read(tmp_path):
+    config = RobertaConfig.from_dict(DISTILROBERTA)
+    header, end = {}, 0
+    for name, shape in encoder_shapes(config).items():
+        start, end = end, end + int(np.prod(shape)) * 4
+        header[name] = entry(shape=shape, offsets=(start, end))
+    with open(tmp_path / "model.safetensors", "wb") as file:
+        file.write(file_of(header))
+        file.truncate(file.tell() + end)  # a sparse file: 326 MB that take no room
+    (tmp_path / "config.json").write_text(json.dumps(DISTILROBERTA))
+
+    before, began = resident_bytes(), time.perf_counter()
+    opened = open_checkpoint(tmp_path)
+    tensors = opened.tensors
+    took, grown = time.perf_counter() - began, resident_bytes() - before
+    assert len(tensors) == len(header)
+    assert sum(opened.parameters.values()) * 4 == end
+    assert grown < 4e6  # measured 0.2 MB
+    assert took < 1  # measured 0.004 s
+
+
+# --- Finding checkpoints ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path, monkeypatch):
+    """An empty cache and no network, so that no test depends on this machine's."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "hf" / "hub"
+
+
+def cache_model(hub_cache, tensors=None):
+    """A model as huggingface_hub caches it: snapshots of symbolic links to blobs, refs to commits."""
+    model = hub_cache / "models--somebody--some-roberta"
+    snapshot = model / "snapshots" / COMMIT
+    written = write(model / "written", weights() if tensors is None else tensors)
+    (model / "blobs").mkdir()
+    snapshot.mkdir(parents=True)
+    for i, path in enumerate(sorted(written.iterdir())):
+        path.rename(model / "blobs" / str(i))
+        (snapshot / path.name).symlink_to(f"../../blobs/{i}")
+    written.rmdir()
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(COMMIT)
+    (model / "refs" / "v1").write_text(COMMIT)
+    return snapshot
+
+
+def failing(name, **options):
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(name, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["./none", "/none", "none/", "~/none-such", "a/b/c", "..\\none", "C:none"])
+def test_a_path_that_does_not_exist_says_so(name):
+    assert f"the folder {name} does not exist" in failing(name)
+
+
+def test_a_path_object_is_never_a_hub_name(tmp_path):
+    assert f"the folder {tmp_path / 'none'} does not exist" in failing(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["", "two words", "ünïcode", "-a", "owner/", "some\nname"])
+def test_a_name_that_can_be_nothing_says_so(name):
+    assert "is neither 'tiny', nor a folder, nor a hub name" in (found := failing(name)) or "does not exist" in found
+
+
+def test_a_file_instead_of_a_folder_says_so(tmp_path):
+    folder = write(tmp_path, weights())
+    assert "is a file; give the folder that holds it" in failing(folder / "model.safetensors")
+
+
+def test_tiny_is_the_one_in_the_package_wherever_it_is_called_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "numroberta" / "checkpoint.py"))
+    assert "the built-in model is missing from" in failing("tiny")
+    built_in = write(tmp_path / "numroberta" / "tiny", weights())
+    (tmp_path / "here" / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert open_checkpoint("tiny").folder == built_in
+    assert "has no config.json" in failing("./tiny")
+
+
+def test_a_revision_of_a_folder_is_refused(tmp_path):
+    assert "revision 'v1' is for models of the hub" in failing(write(tmp_path, weights()), revision="v1")
+    assert "revision 'v1' is for models of the hub" in failing("tiny", revision="v1")
+
+
+def test_a_folder_without_its_files_says_what_it_has(tmp_path):
+    assert failing(tmp_path / ".") == f"{tmp_path} has no config.json; found nothing"
+    (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    (tmp_path / "tf_model.h5").touch()
+    assert failing(tmp_path) == f"{tmp_path} has no model.safetensors; found config.json, tf_model.h5"
+    for i in range(10):
+        (tmp_path / f"a{i}").touch()
+    assert failing(tmp_path).endswith("found a0, a1, a2, a3, a4, a5, a6, a7 and 4 more")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"{", "is not JSON"),
+        (b"\xff", "is not UTF-8"),
+        (b"[" * 100_000, "is nested too deeply"),
+    ],
+)
+def test_an_unreadable_config_says_why(tmp_path, content, sentence):
+    (tmp_path / "config.json").write_bytes(content)
+    assert f"{tmp_path / 'config.json'} {sentence}" in failing(tmp_path)
+
+
+def test_a_refused_config_names_its_file(tmp_path):
+    folder = write(tmp_path, weights(), {**SMALL, "model_type": "bert"})
+    with pytest.raises(ConfigError, match=re.escape(f"{tmp_path / 'config.json'}: model_type is 'bert'")):
+        open_checkpoint(folder)
+
+
+def test_early_sentence_transformers_folders_open(tmp_path):
+    model = write(tmp_path / "0_Transformer", weights())
+    (tmp_path / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "0_Transformer"}]))
+    opened = open_checkpoint(tmp_path)
+    assert (opened.folder, opened.model_folder) == (tmp_path, model)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '[{"path": "../elsewhere"}]', '[{"path": 3}]', '["0"]'])
+def test_modules_that_lead_nowhere_are_an_error(tmp_path, content):
+    (tmp_path / "modules.json").write_text(content)
+    assert "names no folder in it for its first module" in failing(tmp_path)
+
+
+def test_offline_the_cache_answers_without_the_hub_library(hub_cache, monkeypatch):
+    snapshot = cache_model(hub_cache)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for revision in (None, "main", "v1", COMMIT):
+        opened = open_checkpoint(HUB_NAME, revision=revision)
+        assert opened.folder == snapshot
+        assert opened.name == HUB_NAME
+    assert WORDS in opened.tensors
+
+
+@pytest.mark.parametrize("revision", [None, "v2", COMMIT[::-1]])
+def test_offline_and_not_cached_names_the_three_ways_out(hub_cache, revision):
+    if revision:
+        cache_model(hub_cache)
+    found = failing(HUB_NAME, revision=revision)
+    assert "connect to the network, or pass a folder that holds the model, or use the built-in model 'tiny'" in found
+    assert "HF_HUB_OFFLINE is set" in found
+    assert revision is None or revision in found
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"])
+def test_the_cache_is_where_the_hub_library_has_it(tmp_path, monkeypatch, variable):
+    monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
+    assert open_checkpoint("somebody/some-roberta" if cache_model(tmp_path / "elsewhere") else "").tensors
+
+
+def test_without_the_hub_library_the_error_names_the_package(hub_cache, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert "run `pip install huggingface-hub`" in failing(HUB_NAME)
+    cache_model(hub_cache)
+    assert open_checkpoint(HUB_NAME).tensors
+
+
+def test_a_cached_model_without_safetensors_says_how_to_get_them(hub_cache):
+    snapshot = cache_model(hub_cache)
+    (snapshot / "model.safetensors").unlink()
+    assert "hf download NAME --local-dir FOLDER" in failing(HUB_NAME)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("RepositoryNotFoundError", "is neither a folder nor a model on the hub"),
+        ("RevisionNotFoundError", "not its revision 'v9'"),
+        ("GatedRepoError", "is gated: accept its terms at"),
+        ("LocalEntryNotFoundError", "the hub cannot be reached: connect to the network, or pass a folder"),
+        ("HfHubHTTPError", "could not be fetched from the hub"),
+    ],
+)
+def test_each_answer_of_the_hub_has_its_sentence(monkeypatch, kind, sentence):
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    error_type = getattr(pytest.importorskip("huggingface_hub.errors"), kind)
+
+    def fail(*args, **options):
+        raise error_type.__new__(error_type)
+
+    monkeypatch.setattr(hub, "snapshot_download", fail)
+    assert sentence in failing(HUB_NAME, revision="v9")
+
+
+def test_what_is_fetched_is_what_is_needed():
+    utils = pytest.importorskip("huggingface_hub.utils")
+    needed = {
+        "config.json", "model.safetensors", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
+        "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
+        "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
+        "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "0_Transformer/merges.txt",
+    }  # fmt: skip
+    idle = {
+        "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "rust_model.ot", "README.md", "train_script.py",
+        "onnx/model.onnx", "openvino/openvino_model.bin", "onnx/config.json", "2_Dense/pytorch_model.bin",
+    }  # fmt: skip
+    wanted = utils.filter_repo_objects(sorted(needed | idle), allow_patterns=checkpoint.HUB_FILES)
+    assert set(wanted) == needed
+
+
+def test_an_unreachable_hub_falls_back_on_the_cache(hub_cache):
+    pytest.importorskip("huggingface_hub")
+    script = (
+        "from numroberta.checkpoint import open_checkpoint, CheckpointError\n"
+        "try: print(len(open_checkpoint('somebody/some-roberta').tensors))\n"
+        "except CheckpointError as error: print(error)"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+
+    def run():
+        return subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120)
+
+    assert "the hub cannot be reached: connect to the network, or pass a folder" in run().stdout
+    cache_model(hub_cache)
+    assert run().stdout.strip() == str(len(weights()))
+
+
+def test_importing_and_opening_need_numpy_alone(tmp_path):
+    folder = write(tmp_path, weights())
+    script = (
+        "import sys; from numroberta.checkpoint import open_checkpoint\n"
+        f"open_checkpoint({str(folder)!r}).tensors\n"
+        "print({'safetensors', 'huggingface_hub', 'tokenizers', 'tqdm', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# --- Against PyTorch and transformers -----------------------------------------------------------------------
+
+
+@pytest.mark.parity
+def test_the_conversion_command_converts(tmp_path):
+    torch = pytest.importorskip("torch")
+    folder = write(tmp_path / "a folder's name", {})
+    (folder / "model.safetensors").unlink()
+    tensors = weights("masked language model")
+    state = {"roberta." + n if not n.startswith("lm_head") else n: torch.from_numpy(x) for n, x in tensors.items()}
+    state["lm_head.decoder.weight"] = state["roberta." + WORDS]  # tied: one storage under two names
+    torch.save(state, folder / "pytorch_model.bin")
+
+    found = failing(folder)
+    assert "in PyTorch's pickle format only" in found
+    command = shlex.split(found.splitlines()[-1])
+    assert command[0] == "python"
+    subprocess.run([sys.executable, *command[1:]], check=True, cwd=tmp_path)
+    opened = open_checkpoint(folder)
+    assert opened.tensors.keys() == tensors.keys()
+    assert all((opened.tensors[name] == tensors[name]).all() for name in tensors)
+
+
+@pytest.mark.parity
+class TestAgainstTransformers:
+    HEADS = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
+    @pytest.fixture
+    def transformers(self):
+        return pytest.importorskip("transformers")
+
+    @pytest.mark.parametrize("head", HEADS)
+    @pytest.mark.parametrize("family", ["Roberta", "XLMRoberta", "Camembert"])
+    def test_what_save_pretrained_writes_opens_with_every_tensor(self, transformers, tmp_path, family, head):
+        config = getattr(transformers, family + "Config")(**SMALL, num_labels=2 if "Question" in head else 3)
+        model = getattr(transformers, family + head)(config)
+        model.save_pretrained(tmp_path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            opened = open_checkpoint(tmp_path)
+        expected = {canonical_name(name): tensor.numpy() for name, tensor in model.state_dict().items()}
+        for tied in ("lm_head.decoder.weight", "lm_head.decoder.bias"):
+            expected.pop(tied, None)
+        assert opened.tensors.keys() == expected.keys()
+        for name, tensor in expected.items():
+            np.testing.assert_array_equal(opened.tensors[name], tensor)
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_half_precision_is_widened_as_torch_widens_it(self, transformers, tmp_path, dtype):
+        torch = pytest.importorskip("torch")
+        model = transformers.RobertaModel(transformers.RobertaConfig(**SMALL)).to(getattr(torch, dtype))
+        model.save_pretrained(tmp_path)
+        opened = open_checkpoint(tmp_path)
+        assert opened.dtype == opened.config.dtype == dtype
+        for name, tensor in model.state_dict().items():
+            np.testing.assert_array_equal(opened.tensors[name], tensor.float().numpy())
+
+    def test_shards_of_transformers_open(self, transformers, tmp_path):
+        model = transformers.RobertaModel(transformers.RobertaConfig(**SMALL))
+        model.save_pretrained(tmp_path, max_shard_size="2KB")
+        opened = open_checkpoint(tmp_path)
+        assert len(opened.files) > 1
+        for name, tensor in model.state_dict().items():
+            np.testing.assert_array_equal(opened.tensors[name], tensor.numpy())
+
+    @pytest.mark.parametrize("stored", ["decoder alone", "both, equal", "both, different", "embeddings alone"])
+    @pytest.mark.parametrize("tie", [True, False])
+    def test_the_decoder_is_the_one_transformers_uses(self, transformers, tmp_path, tie, stored):
+        if not tie and stored.endswith("alone"):
+            pytest.skip("transformers draws the missing one at random")
+        config = {**SMALL, "tie_word_embeddings": tie}
+        tensors = weights("masked language model", config=config, own_decoder=True)
+        tensors["lm_head.decoder.bias"] = tensors["lm_head.bias"] + 1
+        if stored == "decoder alone":
+            del tensors[WORDS], tensors["lm_head.bias"]
+        if stored == "embeddings alone":
+            del tensors["lm_head.decoder.weight"], tensors["lm_head.decoder.bias"]
+        if stored == "both, equal":
+            tensors["lm_head.decoder.weight"] = tensors[WORDS]
+            tensors["lm_head.decoder.bias"] = tensors["lm_head.bias"]
+        in_file = {n if n.startswith("lm_head") else "roberta." + n: tensor for n, tensor in tensors.items()}
+        config["architectures"] = ["RobertaForMaskedLM"]
+        write(tmp_path, in_file, config)
+        theirs = transformers.RobertaForMaskedLM.from_pretrained(tmp_path)
+        ours = open_checkpoint(tmp_path).tensors
+        decoder = ours.get("lm_head.decoder.weight", ours[WORDS])
+        np.testing.assert_array_equal(decoder, theirs.lm_head.decoder.weight.detach().numpy())
+        np.testing.assert_array_equal(ours["lm_head.bias"], theirs.lm_head.decoder.bias.detach().numpy())
+        embeddings = theirs.roberta.embeddings.word_embeddings.weight.detach().numpy()
+        np.testing.assert_array_equal(ours[WORDS], embeddings)
+
+
+# --- On the hub ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.hub
+class TestOnTheHub:
+    @pytest.fixture(autouse=True)
+    def hub_cache(self):
+        """The machine's own cache and network; replaces the fixture above."""
+        pytest.importorskip("huggingface_hub")
+
+    @pytest.mark.parametrize(
+        ("name", "layers", "parts"),
+        [
+            ("distilbert/distilroberta-base", 6, {"embeddings", "lm_head"}),
+            ("FacebookAI/roberta-base", 12, {"embeddings", "lm_head"}),
+            ("sentence-transformers/all-distilroberta-v1", 6, {"embeddings", "pooler"}),
+            ("FacebookAI/xlm-roberta-base", 12, {"embeddings", "lm_head"}),
+        ],
+    )
+    def test_a_public_checkpoint_opens(self, name, layers, parts):
+        opened = open_checkpoint(name)
+        assert opened.config.num_hidden_layers == layers
+        assert parts <= opened.parameters.keys()
+        assert np.isfinite(opened.tensors[WORDS][:100]).all()
+
+    def test_distilroberta_has_its_82_million_parameters(self):
+        counts = open_checkpoint("distilroberta-base").parameters
+        encoder = sum(n for part, n in counts.items() if part.startswith(("embeddings", "encoder")))
+        assert encoder == 81_527_808
