@@ -104,9 +104,8 @@ def run_embed(options: argparse.Namespace) -> None:
         normalize_embeddings=options.normalize,
         show_progress_bar=sys.stderr.isatty() and len(texts) > 100,
     )
-    print(
-        f"{len(texts)} texts × {vectors.shape[1]} dimensions, {vectors.dtype}, {options.pooling} pooling, {options.model}"
-    )
+    count, dimensions = vectors.shape
+    print(f"{count:,} texts × {dimensions} dimensions, {vectors.dtype}, {options.pooling} pooling, {options.model}")
     if options.output:
         write_vectors(options.output, texts, vectors)
         print(f"written to {options.output}")
