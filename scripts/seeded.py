@@ -33,7 +33,7 @@ DISTILROBERTA: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 
-HUGE_DIMENSIONS = {77: -4.0, 588: 12.0}  # trained roberta-base: two dimensions of every hidden state stand out like this
+HUGE_DIMENSIONS = {77: -4.0, 588: 12.0}  # in trained roberta-base two dimensions of every hidden state stand out so
 PEAK = 1.8  # on queries and keys: scores of standard deviation 3, so that a head looks at a few tokens
 
 
