@@ -6,7 +6,6 @@ read before it is used, and processes that serve the same model share one page c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import mmap
@@ -302,6 +301,8 @@ class Checkpoint:
 
         The same weights have the same hash however they are sharded, prefixed or ordered.
         """
+        import hashlib
+
         digest = hashlib.sha256()
         for name, tensor in sorted(self.stored.items()):
             digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
@@ -355,14 +356,16 @@ def find_folder(name: str | os.PathLike[str], *, revision: str | None = None) ->
         _refuse_revision(name, revision)
         return _tiny_folder()
     text = os.fspath(name)
-    folder = Path(text).expanduser()
-    if text and folder.is_dir():
+    folder = os.path.expanduser(text)
+    if os.path.isdir(folder):
         _refuse_revision(name, revision)
-        return folder
-    if folder.is_file():
-        raise CheckpointError(f"{text} is a file; give the folder that holds it with config.json and the tokenizer")
+        return Path(folder)
+    if os.path.isfile(folder):
+        raise CheckpointError(
+            f"{show(text)} is a file; give the folder that holds it with config.json and the tokenizer"
+        )
     if not isinstance(name, str) or _looks_like_a_path(text):
-        raise CheckpointError(f"the folder {text} does not exist; a hub name has the form 'name' or 'owner/name'")
+        raise CheckpointError(f"the folder {show(text)} does not exist; a hub name has the form 'name' or 'owner/name'")
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text, re.ASCII):
         raise CheckpointError(
             f"{show(text)} is neither 'tiny', nor a folder, nor a hub name such as 'distilroberta-base'"

@@ -1,5 +1,6 @@
 """Checkpoints open by header alone, tensors are views of the file, and whatever is wrong is said by name."""
 
+import hashlib
 import json
 import mmap
 import os
@@ -440,6 +441,13 @@ def test_an_untied_checkpoint_must_have_its_decoder(tmp_path):
         open_checkpoint(folder)
 
 
+def test_an_untied_decoder_is_kept_even_while_it_equals_the_embeddings(tmp_path):
+    config = {**SMALL, "tie_word_embeddings": False}
+    tensors = weights("masked language model", config=config, own_decoder=True)
+    tensors["lm_head.decoder.weight"] = tensors[WORDS]
+    assert open_checkpoint(write(tmp_path, tensors, config)).tensors.keys() == tensors.keys()
+
+
 def test_a_checkpoint_saved_with_the_decoder_alone_has_its_word_embeddings(tmp_path):
     tensors = weights("masked language model")
     stored = dict(tensors)
@@ -609,13 +617,16 @@ def test_the_hash_is_of_the_weights_and_of_nothing_else(tmp_path):
     first = open_checkpoint(write(tmp_path / "a", tensors)).weights_hash
     prefixed = {"roberta." + name: x for name, x in tensors.items()}
     assert open_checkpoint(write(tmp_path / "b", prefixed)).weights_hash == first
+    expected = hashlib.sha256()
+    for name in sorted(tensors):
+        expected.update(f"{name} F32 {tensors[name].shape}\n".encode() + tensors[name].tobytes())
+    assert first == expected.hexdigest()
     tensors["encoder.layer.1.output.dense.bias"][3] += 1e-3
     assert open_checkpoint(write(tmp_path / "c", tensors)).weights_hash != first
-    assert re.fullmatch("[0-9a-f]{64}", first)
 
 
 def test_the_pages_of_a_part_hold_all_its_bytes_and_can_be_dropped(tmp_path):
-    config = {**SMALL, "hidden_size": 64, "intermediate_size": 256, "vocab_size": 500}
+    config = {**SMALL, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 11}
     tensors = weights("pooler", config=config)
     opened = open_checkpoint(write(tmp_path, tensors, config))
     pages = opened.pages("encoder.layer.1")
@@ -629,9 +640,9 @@ def test_the_pages_of_a_part_hold_all_its_bytes_and_can_be_dropped(tmp_path):
         if hasattr(mmap, "MADV_DONTNEED"):
             mapping.madvise(mmap.MADV_DONTNEED, start, length)
     assert all((opened.tensors[name] == tensors[name]).all() for name in tensors)
-    # layer.1 is not layer.10, and neighbouring tensors make one range
+    # layer.1 is not layer.10, and its tensors, neighbours in the file, make one range
+    assert len(pages) == 1
     assert sum(length for _, _, length in pages) < opened.parameters["encoder.layer.1"] * 4 + 2 * mmap.PAGESIZE
-    assert opened.pages("encoder.layer.1") == pages
     assert opened.pages("nothing") == []
 
 
@@ -658,8 +669,8 @@ def test_a_full_size_checkpoint_opens_without_being_read(tmp_path):
     took, grown = time.perf_counter() - began, resident_bytes() - before
     assert len(tensors) == len(header)
     assert sum(opened.parameters.values()) * 4 == end
-    assert grown < 4e6  # measured 0.2 MB
-    assert took < 1  # measured 0.004 s
+    assert grown < 4e6  # measured 0.1 MB
+    assert took < 1  # measured 0.003 s
 
 
 # --- Finding checkpoints ------------------------------------------------------------------------------------
@@ -698,16 +709,18 @@ def failing(name, **options):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["./none", "/none", "none/", "~/none-such", "a/b/c", "..\\none", "C:none"])
+@pytest.mark.parametrize(
+    "name", ["./none", "/none", "none/", "~/none-such", "a/b/c", "..\\none", "C:none", "~nobody/x"]
+)
 def test_a_path_that_does_not_exist_says_so(name):
-    assert f"the folder {name} does not exist" in failing(name)
+    assert f"the folder {name!r} does not exist" in failing(name)
 
 
 def test_a_path_object_is_never_a_hub_name(tmp_path):
-    assert f"the folder {tmp_path / 'none'} does not exist" in failing(tmp_path / "none")
+    assert f"the folder {str(tmp_path / 'none')!r} does not exist" in failing(tmp_path / "none")
 
 
-@pytest.mark.parametrize("name", ["", "two words", "ünïcode", "-a", "owner/", "some\nname"])
+@pytest.mark.parametrize("name", ["", "two words", "ünïcode", "-a", "owner/", "some\nname", "a\0b", "é" * 5000])
 def test_a_name_that_can_be_nothing_says_so(name):
     assert "is neither 'tiny', nor a folder, nor a hub name" in (found := failing(name)) or "does not exist" in found
 
@@ -975,6 +988,15 @@ class TestAgainstTransformers:
 # --- On the hub ---------------------------------------------------------------------------------------------
 
 
+def open_from_hub(name):
+    try:
+        return open_checkpoint(name)
+    except CheckpointError as error:
+        if "connect to the network" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
 @pytest.mark.hub
 class TestOnTheHub:
     @pytest.fixture(autouse=True)
@@ -992,12 +1014,12 @@ class TestOnTheHub:
         ],
     )
     def test_a_public_checkpoint_opens(self, name, layers, parts):
-        opened = open_checkpoint(name)
+        opened = open_from_hub(name)
         assert opened.config.num_hidden_layers == layers
         assert parts <= opened.parameters.keys()
         assert np.isfinite(opened.tensors[WORDS][:100]).all()
 
     def test_distilroberta_has_its_82_million_parameters(self):
-        counts = open_checkpoint("distilroberta-base").parameters
+        counts = open_from_hub("distilroberta-base").parameters
         encoder = sum(n for part, n in counts.items() if part.startswith(("embeddings", "encoder")))
         assert encoder == 81_527_808
