@@ -7,7 +7,7 @@ A checkpoint folder has `tokenizer.json`, or `vocab.json` and `merges.txt`; besi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def read_tokenizer(path: str | Path) -> TokenizerSpec:
     main = _main_file(Path(path))
     content = _read_json(main)
     settings = _settings(main.parent)
-    if isinstance(content.get("model"), dict):
+    if main.name == "tokenizer.json" or isinstance(content.get("model"), dict):
         spec = _from_tokenizer_json(main, content, settings)
     else:
         spec = _from_vocab_and_merges(main, content, settings)
@@ -118,12 +118,12 @@ def _settings(folder: Path) -> Json:
 
 
 def _from_tokenizer_json(path: Path, content: Json, settings: Json) -> TokenizerSpec:
-    model = content["model"]
-    pre_tokenizer = content.get("pre_tokenizer") or {}
-    processors = _flat(content.get("post_processor"), "processors")
-    foreign = _foreign(content)
+    model = _part(path, content, "model")
+    pre_tokenizer = _part(path, content, "pre_tokenizer")
+    processors = _flat(path, _part(path, content, "post_processor"))
+    foreign = _foreign(model, pre_tokenizer, _part(path, content, "normalizer"))
     names = _names(settings)
-    added = [_added(path, entry, entry.get("id")) for entry in content.get("added_tokens") or []]
+    added = [_added(path, entry) for entry in _part(path, content, "added_tokens", list)]
     added = _override(path, added, settings)
     vocab = {} if foreign else _vocab(path, model.get("vocab"))
     ids = vocab | {token.content: token.id for token in added}
@@ -160,10 +160,9 @@ def _from_vocab_and_merges(path: Path, content: Json, settings: Json) -> Tokeniz
     vocab = _vocab(path, content)
     names = _names(settings)
     in_vocab = {name: vocab[name] for name in names.values() if name in vocab}
-    old = settings.get("added_tokens.json", {})
     added = [
-        AddedToken(name, number, special=name in names.values(), lstrip=name == names["mask"])
-        for name, number in (in_vocab | old).items()
+        _added(path, {"content": name, "id": n, "special": name in names.values(), "lstrip": name == names["mask"]})
+        for name, n in (in_vocab | settings.get("added_tokens.json", {})).items()
     ]
     added = _override(path, added, settings)
     single, pair = _frame(path, [], names, vocab | {token.content: token.id for token in added})
@@ -185,14 +184,21 @@ def _from_vocab_and_merges(path: Path, content: Json, settings: Json) -> Tokeniz
     )
 
 
-def _foreign(content: Json) -> str:
-    """What about this tokenizer.json is not RoBERTa's byte-level BPE; "" if nothing."""
-    model, pre_tokenizer = content["model"], content.get("pre_tokenizer") or {}
+def _part(path: Path, content: Json, key: str, kind: type[dict[str, Any]] | type[list[Any]] = dict) -> Any:
+    value = content.get(key)
+    if value is not None and not isinstance(value, kind):
+        expected = "a list" if kind is list else "an object"
+        raise ValueError(f"{path}: {key!r} is {value!r:.40}, expected {expected}; download the file again")
+    return kind() if value is None else value
+
+
+def _foreign(model: Json, pre_tokenizer: Json, normalizer: Json) -> str:
+    """What about a tokenizer.json is not RoBERTa's byte-level BPE; "" if nothing."""
     kind = model.get("type") or ("BPE" if "merges" in model else "unnamed")
     if kind != "BPE":
         return f"a {kind} model"
-    if content.get("normalizer"):
-        return f"a {content['normalizer'].get('type')} normalizer"
+    if normalizer:
+        return f"BPE behind the normalizer {normalizer.get('type')}"
     if pre_tokenizer.get("type") != "ByteLevel" or not pre_tokenizer.get("use_regex", True):
         return f"BPE behind the pre-tokenizer {pre_tokenizer.get('type')} (not GPT-2's ByteLevel)"
     for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
@@ -269,11 +275,13 @@ def _content(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _added(path: Path, entry: object, number: object) -> AddedToken:
-    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str) or type(number) is not int:
-        raise ValueError(f'{path}: added token {entry!r} with id {number!r}, expected "content" and an integer "id"')
+def _added(path: Path, entry: object) -> AddedToken:
+    entry = entry if isinstance(entry, dict) else {"content": entry}
+    content, number = entry.get("content"), entry.get("id")
+    if not isinstance(content, str) or type(number) is not int or not 0 <= number < 2**31:
+        raise ValueError(f"{path}: added token {content!r} has the id {number!r}, expected a string and an integer")
     flags = {flag: bool(entry.get(flag)) for flag in ("special", "lstrip", "rstrip", "single_word", "normalized")}
-    return AddedToken(entry["content"], number, **flags)
+    return AddedToken(content, number, **flags)
 
 
 def _override(path: Path, added: list[AddedToken], settings: Json) -> list[AddedToken]:
@@ -283,19 +291,19 @@ def _override(path: Path, added: list[AddedToken], settings: Json) -> list[Added
         entry = settings.get(f"{kind}_token")
         if isinstance(entry, dict) and _content(entry) in tokens:
             token = tokens[entry["content"]]
-            tokens[token.content] = _added(path, {**asdict(token), **entry, "special": True}, token.id)
-    for number, entry in (settings.get("added_tokens_decoder") or {}).items():
-        token = _added(path, entry, int(number) if str(number).isdecimal() else number)
+            tokens[token.content] = _added(path, {**asdict(token), **entry, "special": True})
+    for number, entry in _part(path, settings, "added_tokens_decoder").items():
+        known = entry if isinstance(entry, dict) else {"content": entry}
+        token = _added(path, {**known, "id": int(number) if number.isdecimal() else number})
         tokens[token.content] = token
     return [token for token in tokens.values() if token.content]
 
 
-def _flat(processor: Json | None, inner: str) -> list[Json]:
-    if processor is None:
-        return []
-    if processor.get("type") == "Sequence":
-        return [part for each in processor.get(inner) or [] for part in _flat(each, inner)]
-    return [processor]
+def _flat(path: Path, processor: Json) -> list[Json]:
+    """The post-processors one by one, where a Sequence holds several."""
+    if processor.get("type") != "Sequence":
+        return [processor]
+    return [part for part in _part(path, processor, "processors", list) if isinstance(part, dict)]
 
 
 def _frame(
@@ -304,31 +312,39 @@ def _frame(
     """The special tokens around one text and around two: RoBERTa's <s> A </s> and <s> A </s></s> B </s>."""
 
     def number(token: str) -> int:
-        if token not in ids:
+        if not isinstance(token, str) or token not in ids:
             raise ValueError(
                 f"{path}: the special token {token!r} is not in the vocabulary, and RoBERTa puts it around every text; "
                 'name the ones in use as "cls_token" and "sep_token" in tokenizer_config.json'
             )
         return ids[token]
 
-    cls, sep = names["cls"], names["sep"]
     for processor in processors:
         if processor.get("type") == "TemplateProcessing":
-            return _template(processor["single"], number), _template(processor["pair"], number)
+            return _template(path, processor, "single", number), _template(path, processor, "pair", number)
         if processor.get("type") == "RobertaProcessing":
-            cls, sep = processor["cls"][0], processor["sep"][0]
-            for token, given in (processor["cls"], processor["sep"]):
-                if number(token) != given:
+            for name in ("cls", "sep"):
+                token, given = [*_part(path, processor, name, list), None, None][:2]
+                if not isinstance(token, str) or number(token) != given:
                     raise ValueError(
-                        f"{path}: {token!r} is {given} in the post-processor and {number(token)} elsewhere"
+                        f"{path}: the post-processor's {name!r} is {processor.get(name)!r}, "
+                        f"expected a token and its id in the vocabulary ({ids.get(str(token))})"
                     )
-            names |= {"cls": cls, "sep": sep}
-    first, last = number(cls), number(sep)
+                names[name] = token
+    first, last = number(names["cls"]), number(names["sep"])
     return [first, "A", last], [first, "A", last, last, "B", last]
 
 
-def _template(parts: list[Json], number: Any) -> list[int | str]:
-    return [number(p["SpecialToken"]["id"]) if "SpecialToken" in p else p["Sequence"]["id"] for p in parts]
+def _template(path: Path, processor: Json, kind: str, number: Callable[[str], int]) -> list[int | str]:
+    """[{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}, …] -> [0, "A", …]"""
+    frame: list[int | str] = []
+    for part in _part(path, processor, kind, list):
+        known = part if isinstance(part, dict) else {}
+        special, sequence = (_part(path, known, key).get("id") for key in ("SpecialToken", "Sequence"))
+        frame.append(number(special) if special else sequence)
+    if [part for part in frame if isinstance(part, str)] != ["A", "B"][: 1 + (kind == "pair")]:
+        raise ValueError(f"{path}: the template {kind!r} gives {frame}, expected each text once")
+    return frame
 
 
 def _max_length(settings: Json) -> int:
