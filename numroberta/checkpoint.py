@@ -7,248 +7,35 @@ read before it is used, and processes that serve the same model share one page c
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import os
-import re
 import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import numpy as np
+from numroberta.config import CheckpointError, ConfigError, RobertaConfig, show
+from numroberta.hub import INDEX, WEIGHTS, find_folder
+from numroberta.safetensors_file import Array, Shape, StoredTensor, map_safetensors, read_safetensors
 
-from numroberta.config import ConfigError, RobertaConfig, show
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "canonical_name",
+    "encoder_shapes",
+    "find_folder",
+    "head_shapes",
+    "open_checkpoint",
+    "read_safetensors",
+]
 
-Array = np.ndarray[Any, np.dtype[Any]]
-Shape = tuple[int, ...]
-
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-
-# safetensors' dtype code -> NumPy's, as the bytes lie in the file. NumPy has no bfloat16: its bits are read.
-DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
+# The dtypes that weights may have in a file, and their names.
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
-LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
-MOST_DIMENSIONS = 32  # NumPy 1's limit
 NAMES_SHOWN = 8
-
-HUB_FILES = [
-    "config.json", WEIGHTS, INDEX, "model-*.safetensors",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt",
-    "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
-    "[0-9]_*/*.json", "[0-9]_*/*.safetensors", "[0-9]_*/merges.txt",
-]  # fmt: skip
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be found, is broken, or is not a RoBERTa; the message says which and what to do."""
-
-
-# --- The mapped reader of safetensors -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where one tensor lies: bytes `start` to `stop` of a mapped file, as safetensors' `dtype` and `shape`."""
-
-    dtype: str
-    shape: Shape
-    mapping: mmap.mmap
-    start: int
-    stop: int
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    def array(self) -> Array:
-        """The tensor, read-only: a view of the file, but float16 and bfloat16 widened to float32.
-
-        Data that is not aligned to its own item size (legal, though safetensors' writers align it) is copied:
-        NumPy reads such views, slowly, and BLAS would copy them at each product.
-        """
-        raw: Array = np.ndarray(self.shape, DTYPES[self.dtype], buffer=self.mapping, offset=self.start)
-        if self.dtype == "BF16":
-            # bfloat16 is the upper half of a float32.
-            bits = raw.astype(np.uint32)
-            bits <<= 16
-            raw = bits.view(np.float32)
-        elif self.dtype == "F16":
-            with np.errstate(invalid="ignore"):  # a signalling NaN is still a NaN
-                raw = raw.astype(np.float32)
-        elif not raw.flags.aligned:
-            raw = raw.copy()
-        raw.flags.writeable = False
-        return raw
-
-
-def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """The tensors of one safetensors file by name, mapped and read-only, and its metadata.
-
-    What it accepts, the `safetensors` library accepts and reads alike; it refuses besides: a name given twice
-    (the library takes the last) and float8 and complex tensors. The file must not change while it is in use.
-    Format: https://huggingface.co/docs/safetensors. Raises `CheckpointError`, naming what is wrong.
-    """
-    stored, metadata = _map_safetensors(Path(path))
-    return {name: tensor.array() for name, tensor in stored.items()}, metadata
-
-
-def _map_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    try:
-        with path.open("rb") as file:
-            file_size = os.fstat(file.fileno()).st_size
-            first = file.read(8)
-            header_size = _checked_header_size(path, first, file_size)
-            header = _parse_header(path, file.read(header_size))
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-
-    metadata = _checked_metadata(path, header.pop("__metadata__", None))
-    data_start = 8 + header_size
-    data_size = file_size - data_start
-    stored = {}
-    for name, entry in header.items():
-        dtype, shape, start, stop = _checked_entry(path, name, entry, data_size)
-        stored[name] = StoredTensor(dtype, shape, mapping, data_start + start, data_start + stop)
-    _check_that_tensors_fill_the_data(path, stored, data_start, file_size)
-    return stored, metadata
-
-
-def _checked_header_size(path: Path, first: bytes, file_size: int) -> int:
-    if not first:
-        raise CheckpointError(f"{path} is empty; expected a safetensors file")
-    if first == b"version ":
-        raise CheckpointError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
-    if len(first) < 8:
-        raise CheckpointError(f"{path} is truncated: {len(first)} bytes, too few for a safetensors header")
-    header_size = int.from_bytes(first, "little")
-    if header_size > LARGEST_HEADER:
-        raise CheckpointError(
-            f"{path} claims a header of {header_size} bytes, over the limit of 100 MB; it is not a safetensors file"
-        )
-    if header_size > file_size - 8:
-        raise CheckpointError(
-            f"{path} claims a header of {header_size} bytes, beyond the end of the file "
-            f"({file_size} bytes); it is truncated, or not a safetensors file"
-        )
-    return header_size
-
-
-def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
-    """The JSON object at the head of the file; a name given twice is an error, as the format demands."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in result:
-                raise CheckpointError(f"{path} has the name {show(name)} twice in its header")
-            result[name] = value
-        return result
-
-    def not_json(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
-
-    try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=not_json)
-    except CheckpointError:
-        raise
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} has a header that is not UTF-8, at its byte {error.start}") from error
-    except RecursionError:
-        raise CheckpointError(f"{path} has a header that is nested too deeply to be one of safetensors") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} has a header that is not JSON: {error}") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path} has a header that is a JSON {_kind(header)}; expected an object")
-    return header
-
-
-def _checked_metadata(path: Path, found: Any) -> dict[str, str]:
-    if found is None:
-        return {}
-    if not isinstance(found, dict) or not all(isinstance(v, str) and _is_unicode(k + v) for k, v in found.items()):
-        raise CheckpointError(f"{path} has a __metadata__ that is not an object of strings")
-    return found
-
-
-def _checked_entry(path: Path, name: str, entry: Any, data_size: int) -> tuple[str, Shape, int, int]:
-    """One tensor's (dtype, shape, start, stop), offsets counted from the start of the data."""
-
-    def broken(what: str) -> NoReturn:
-        raise CheckpointError(f"{path}: tensor {show(name)} {what}")
-
-    if not _is_unicode(name):
-        broken("has a name that is not valid Unicode")
-    if not isinstance(entry, dict):
-        broken(f"is described by a JSON {_kind(entry)}; expected an object of dtype, shape and data_offsets")
-    for key in ("dtype", "shape", "data_offsets"):
-        if key not in entry:
-            broken(f"has no {key}")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        broken(f"has dtype {show(dtype)}; expected one of {', '.join(DTYPES)}")
-    if not _are_naturals(shape):
-        broken(f"has shape {show(shape)}; expected a list of whole numbers from 0")
-    if not _are_naturals(offsets) or len(offsets) != 2:
-        broken(f"has data_offsets {show(offsets)}; expected two whole numbers from 0")
-
-    item_size = np.dtype(DTYPES[dtype]).itemsize
-    if len(shape) > MOST_DIMENSIONS:
-        broken(f"has {len(shape)} dimensions; expected at most {MOST_DIMENSIONS}")
-    if math.prod(n for n in shape if n) * item_size >= 2**63:
-        broken(f"has shape {show(shape)}, more than memory can address")
-    start, stop = offsets
-    if start > stop:
-        broken(f"has data_offsets that run backwards: {show(offsets)}")
-    if stop > data_size:
-        broken(f"has data_offsets {show(offsets)} outside the data of {data_size} bytes; the file may be truncated")
-    expected = math.prod(shape) * item_size
-    if stop - start != expected:
-        broken(f"has {stop - start} bytes, but {dtype} of shape {show(shape)} takes {expected}")
-    return dtype, tuple(shape), start, stop
-
-
-def _check_that_tensors_fill_the_data(
-    path: Path, stored: Mapping[str, StoredTensor], data_start: int, file_size: int
-) -> None:
-    end = data_start
-    for name, tensor in sorted(stored.items(), key=lambda item: (item[1].start, item[1].stop)):
-        if tensor.start < end:
-            raise CheckpointError(f"{path}: the bytes of tensor {show(name)} overlap another tensor's")
-        if tensor.start > end:
-            raise CheckpointError(f"{path}: a hole of {tensor.start - end} bytes lies before tensor {show(name)}")
-        end = tensor.stop
-    if end != file_size:
-        raise CheckpointError(f"{path}: the last {file_size - end} bytes belong to no tensor")
-
-
-def _are_naturals(found: Any) -> bool:
-    return isinstance(found, list) and all(type(n) is int and n >= 0 for n in found)
-
-
-def _is_unicode(text: str) -> bool:
-    """False for a lone surrogate, which JSON's escapes can spell and UTF-8 cannot."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _kind(found: Any) -> str:
-    kinds = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
-    return kinds.get(type(found), "number")
-
-
-# --- The checkpoint -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,132 +134,6 @@ def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None
     return Checkpoint(os.fspath(name), folder, model_folder, config, files, stored)
 
 
-# --- Finding the folder -------------------------------------------------------------------------------------
-
-
-def find_folder(name: str | os.PathLike[str], *, revision: str | None = None) -> Path:
-    """The folder of "tiny", of a path, or of a hub name (downloaded if need be); see `open_checkpoint`."""
-    if name == "tiny":
-        _refuse_revision(name, revision)
-        return _tiny_folder()
-    text = os.fspath(name)
-    folder = os.path.expanduser(text)
-    if os.path.isdir(folder):
-        _refuse_revision(name, revision)
-        return Path(folder)
-    if os.path.isfile(folder):
-        raise CheckpointError(
-            f"{show(text)} is a file; give the folder that holds it with config.json and the tokenizer"
-        )
-    if not isinstance(name, str) or _looks_like_a_path(text):
-        raise CheckpointError(f"the folder {show(text)} does not exist; a hub name has the form 'name' or 'owner/name'")
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text, re.ASCII):
-        raise CheckpointError(
-            f"{show(text)} is neither 'tiny', nor a folder, nor a hub name such as 'distilroberta-base'"
-        )
-    return _hub_folder(text, revision)
-
-
-def _tiny_folder() -> Path:
-    folder = Path(__file__).parent / "tiny"
-    if not folder.is_dir():
-        raise CheckpointError(f"the built-in model is missing from {folder}; install numroberta again")
-    return folder
-
-
-def _refuse_revision(name: str | os.PathLike[str], revision: str | None) -> None:
-    if revision is not None:
-        raise CheckpointError(f"revision {revision!r} is for models of the hub; {os.fspath(name)!r} is on this disk")
-
-
-def _looks_like_a_path(text: str) -> bool:
-    return text.startswith((".", "/", "~")) or "\\" in text or ":" in text or text.count("/") > 1 or text[-1:] == "/"
-
-
-def _hub_folder(name: str, revision: str | None) -> Path:
-    # A commit never changes and offline nothing can: both are answered by the cache, without the 0.7 s that
-    # importing huggingface_hub takes.
-    offline = _is_offline()
-    if offline or re.fullmatch("[0-9a-f]{40}", revision or ""):
-        cached = _cached_snapshot(name, revision)
-        if cached is not None and (offline or _has_weights(cached)):
-            return cached
-    if offline:
-        raise CheckpointError(_not_cached(name, revision, "HF_HUB_OFFLINE is set"))
-    try:
-        import huggingface_hub
-        from huggingface_hub import errors
-    except ImportError:
-        cached = _cached_snapshot(name, revision)
-        if cached is not None:
-            return cached
-        raise CheckpointError(
-            f"{name!r} is neither 'tiny' nor a folder, and fetching it from the hub needs a package: "
-            "run `pip install huggingface-hub`"
-        ) from None
-    try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
-    except errors.GatedRepoError as error:
-        raise CheckpointError(
-            f"{name!r} is gated: accept its terms at https://huggingface.co/{name}, then run `hf auth login`"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise CheckpointError(f"the hub has {name!r}, but not its revision {revision!r}") from error
-    except errors.RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"{name!r} is neither a folder nor a model on the hub (or it is private: run `hf auth login`)"
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        # Part of the files may be cached by other programs: what matters is whether ours are there.
-        cached = _cached_snapshot(name, revision)
-        if cached is not None and _has_weights(cached):
-            return cached
-        raise CheckpointError(_not_cached(name, revision, "the hub cannot be reached")) from error
-    except Exception as error:  # whatever else the hub's HTTP client raises: it differs by version
-        raise CheckpointError(f"{name!r} could not be fetched from the hub: {error}") from error
-
-
-def _not_cached(name: str, revision: str | None, why: str) -> str:
-    what = repr(name) if revision is None else f"{name!r} (revision {revision!r})"
-    return (
-        f"{what} is not a folder here nor in the hub's cache, and {why}: connect to the network, "
-        "or pass a folder that holds the model, or use the built-in model 'tiny'"
-    )
-
-
-def _is_offline() -> bool:
-    """Whether the user said so, in the variables that huggingface_hub reads."""
-    setting = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return setting.upper() in ("1", "ON", "YES", "TRUE")
-
-
-def _cached_snapshot(name: str, revision: str | None) -> Path | None:
-    """The model's folder in the hub's cache; layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache"""
-    model = _hub_cache() / f"models--{name.replace('/', '--')}"
-    commit = revision = revision or "main"
-    if not re.fullmatch("[0-9a-f]{40}", revision):
-        try:
-            commit = (model / "refs" / revision).read_text().strip()
-        except (OSError, ValueError):
-            return None
-    folder = model / "snapshots" / commit
-    return folder if commit and folder.is_dir() else None
-
-
-def _hub_cache() -> Path:
-    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
-    home = os.environ.get("HF_HOME")
-    if not home:
-        home = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return Path(home).expanduser() / "hub"
-
-
-def _has_weights(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any((folder / name).is_file() for name in (WEIGHTS, INDEX))
-
-
 # --- What lies in the folder --------------------------------------------------------------------------------
 
 
@@ -502,7 +163,7 @@ def _read_config(folder: Path) -> RobertaConfig:
 def _open_weights(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
     """The weight files and all their tensors, under the names in the files."""
     if (folder / WEIGHTS).is_file():
-        return (folder / WEIGHTS,), _map_safetensors(folder / WEIGHTS)[0]
+        return (folder / WEIGHTS,), map_safetensors(folder / WEIGHTS)[0]
     if (folder / INDEX).is_file():
         return _open_shards(folder)
     if any(folder.glob("pytorch_model*.bin")):
@@ -519,7 +180,7 @@ def _open_shards(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor
     stored: dict[str, StoredTensor] = {}
     holder: dict[str, str] = {}
     for path in files:
-        for name, tensor in _map_safetensors(path)[0].items():
+        for name, tensor in map_safetensors(path)[0].items():
             if name in stored:
                 raise CheckpointError(f"{path} has tensor {show(name)}, and so has {holder[name]}")
             stored[name], holder[name] = tensor, path.name

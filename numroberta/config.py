@@ -16,7 +16,11 @@ MOST_LAYERS = 1000
 MOST_LABELS = 1_000_000
 
 
-class ConfigError(ValueError):
+class CheckpointError(ValueError):
+    """A checkpoint cannot be found, is broken, or is not a RoBERTa; the message says which and what to do."""
+
+
+class ConfigError(CheckpointError):
     """`config.json` says something impossible, or something this encoder does not compute."""
 
 

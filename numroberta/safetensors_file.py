@@ -1,0 +1,220 @@
+"""The mapped reader of safetensors files: every tensor a read-only view, every broken file told what is broken."""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from numroberta.config import CheckpointError, show
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Shape = tuple[int, ...]
+
+# safetensors' dtype code -> NumPy's, as the bytes lie in the file. NumPy has no bfloat16: its bits are read.
+DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
+MOST_DIMENSIONS = 32  # NumPy 1's limit
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where one tensor lies: bytes `start` to `stop` of a mapped file, as safetensors' `dtype` and `shape`."""
+
+    dtype: str
+    shape: Shape
+    mapping: mmap.mmap
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def array(self) -> Array:
+        """The tensor, read-only: a view of the file, but float16 and bfloat16 widened to float32.
+
+        Data that is not aligned to its own item size (legal, though safetensors' writers align it) is copied:
+        NumPy reads such views, slowly, and BLAS would copy them at each product.
+        """
+        raw: Array = np.ndarray(self.shape, DTYPES[self.dtype], buffer=self.mapping, offset=self.start)
+        if self.dtype == "BF16":
+            # bfloat16 is the upper half of a float32.
+            bits = raw.astype(np.uint32)
+            bits <<= 16
+            raw = bits.view(np.float32)
+        elif self.dtype == "F16":
+            with np.errstate(invalid="ignore"):  # a signalling NaN is still a NaN
+                raw = raw.astype(np.float32)
+        elif not raw.flags.aligned:
+            raw = raw.copy()
+        raw.flags.writeable = False
+        return raw
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+    """The tensors of one safetensors file by name, mapped and read-only, and its metadata.
+
+    What it accepts, the `safetensors` library accepts and reads alike; it refuses besides: a name given twice
+    (the library takes the last) and float8 and complex tensors. The file must not change while it is in use.
+    Format: https://huggingface.co/docs/safetensors. Raises `CheckpointError`, naming what is wrong.
+    """
+    stored, metadata = map_safetensors(Path(path))
+    return {name: tensor.array() for name, tensor in stored.items()}, metadata
+
+
+def map_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    try:
+        with path.open("rb") as file:
+            file_size = os.fstat(file.fileno()).st_size
+            first = file.read(8)
+            header_size = _checked_header_size(path, first, file_size)
+            header = _parse_header(path, file.read(header_size))
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+
+    metadata = _checked_metadata(path, header.pop("__metadata__", None))
+    data_start = 8 + header_size
+    data_size = file_size - data_start
+    stored = {}
+    for name, entry in header.items():
+        dtype, shape, start, stop = _checked_entry(path, name, entry, data_size)
+        stored[name] = StoredTensor(dtype, shape, mapping, data_start + start, data_start + stop)
+    _check_that_tensors_fill_the_data(path, stored, data_start, file_size)
+    return stored, metadata
+
+
+def _checked_header_size(path: Path, first: bytes, file_size: int) -> int:
+    if not first:
+        raise CheckpointError(f"{path} is empty; expected a safetensors file")
+    if first == b"version ":
+        raise CheckpointError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
+    if len(first) < 8:
+        raise CheckpointError(f"{path} is truncated: {len(first)} bytes, too few for a safetensors header")
+    header_size = int.from_bytes(first, "little")
+    if header_size > LARGEST_HEADER:
+        raise CheckpointError(
+            f"{path} claims a header of {header_size} bytes, over the limit of 100 MB; it is not a safetensors file"
+        )
+    if header_size > file_size - 8:
+        raise CheckpointError(
+            f"{path} claims a header of {header_size} bytes, beyond the end of the file "
+            f"({file_size} bytes); it is truncated, or not a safetensors file"
+        )
+    return header_size
+
+
+def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
+    """The JSON object at the head of the file; a name given twice is an error, as the format demands."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in result:
+                raise CheckpointError(f"{path} has the name {show(name)} twice in its header")
+            result[name] = value
+        return result
+
+    def not_json(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=not_json)
+    except CheckpointError:
+        raise
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} has a header that is not UTF-8, at its byte {error.start}") from error
+    except RecursionError:
+        raise CheckpointError(f"{path} has a header that is nested too deeply to be one of safetensors") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} has a header that is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} has a header that is a JSON {_kind(header)}; expected an object")
+    return header
+
+
+def _checked_metadata(path: Path, found: Any) -> dict[str, str]:
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(v, str) and _is_unicode(k + v) for k, v in found.items()):
+        raise CheckpointError(f"{path} has a __metadata__ that is not an object of strings")
+    return found
+
+
+def _checked_entry(path: Path, name: str, entry: Any, data_size: int) -> tuple[str, Shape, int, int]:
+    """One tensor's (dtype, shape, start, stop), offsets counted from the start of the data."""
+
+    def broken(what: str) -> NoReturn:
+        raise CheckpointError(f"{path}: tensor {show(name)} {what}")
+
+    if not _is_unicode(name):
+        broken("has a name that is not valid Unicode")
+    if not isinstance(entry, dict):
+        broken(f"is described by a JSON {_kind(entry)}; expected an object of dtype, shape and data_offsets")
+    for key in ("dtype", "shape", "data_offsets"):
+        if key not in entry:
+            broken(f"has no {key}")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        broken(f"has dtype {show(dtype)}; expected one of {', '.join(DTYPES)}")
+    if not _are_naturals(shape):
+        broken(f"has shape {show(shape)}; expected a list of whole numbers from 0")
+    if not _are_naturals(offsets) or len(offsets) != 2:
+        broken(f"has data_offsets {show(offsets)}; expected two whole numbers from 0")
+
+    item_size = np.dtype(DTYPES[dtype]).itemsize
+    if len(shape) > MOST_DIMENSIONS:
+        broken(f"has {len(shape)} dimensions; expected at most {MOST_DIMENSIONS}")
+    if math.prod(n for n in shape if n) * item_size >= 2**63:
+        broken(f"has shape {show(shape)}, more than memory can address")
+    start, stop = offsets
+    if start > stop:
+        broken(f"has data_offsets that run backwards: {show(offsets)}")
+    if stop > data_size:
+        broken(f"has data_offsets {show(offsets)} outside the data of {data_size} bytes; the file may be truncated")
+    expected = math.prod(shape) * item_size
+    if stop - start != expected:
+        broken(f"has {stop - start} bytes, but {dtype} of shape {show(shape)} takes {expected}")
+    return dtype, tuple(shape), start, stop
+
+
+def _check_that_tensors_fill_the_data(
+    path: Path, stored: Mapping[str, StoredTensor], data_start: int, file_size: int
+) -> None:
+    end = data_start
+    for name, tensor in sorted(stored.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if tensor.start < end:
+            raise CheckpointError(f"{path}: the bytes of tensor {show(name)} overlap another tensor's")
+        if tensor.start > end:
+            raise CheckpointError(f"{path}: a hole of {tensor.start - end} bytes lies before tensor {show(name)}")
+        end = tensor.stop
+    if end != file_size:
+        raise CheckpointError(f"{path}: the last {file_size - end} bytes belong to no tensor")
+
+
+def _are_naturals(found: Any) -> bool:
+    return isinstance(found, list) and all(type(n) is int and n >= 0 for n in found)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for a lone surrogate, which JSON's escapes can spell and UTF-8 cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _kind(found: Any) -> str:
+    kinds = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return kinds.get(type(found), "number")
