@@ -1,0 +1,195 @@
+"""One self-contained HTML page that shows what a model does with texts: tokens, attention, predictions, similarity.
+
+    page = render(examine(numroberta.load("tiny"), ["The cat sat on the <mask>."]))
+
+`examine` computes every number, `render` puts them into `view.html`, whose script only draws.  Numbers are rounded
+here, to what the page prints, so that the page shows NumPy's own digits.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numroberta import textbook
+from numroberta.bpe import SYMBOL_TO_BYTE
+from numroberta.pooling import cosine_similarity
+
+if TYPE_CHECKING:
+    from numroberta.model import Read, TextEncoder
+    from numroberta.tokenizer import Encoding
+
+Array = NDArray[Any]
+
+MOST_TOKENS = 128  # of a text: beyond, the maps are too fine to read, and they grow with the square
+MOST_TEXTS = 12
+TOP = 5
+
+
+def examine(model: TextEncoder, texts: Sequence[str]) -> dict[str, Any]:
+    """Everything the page shows, as JSON can hold it; a text longer than MOST_TOKENS tokens is cut.
+
+    Raises ValueError for no text or more than MOST_TEXTS.
+    """
+    if not 1 <= len(texts) <= MOST_TEXTS:
+        raise ValueError(f"{len(texts)} texts, expected 1 to {MOST_TEXTS} on one page")
+    encodings = model.tokenizer(list(texts), max_length=min(MOST_TOKENS, model.max_length))
+    rows = [np.asarray(encoding.ids, np.int64) for encoding in encodings]
+    reads = model.model.read(
+        [(row, model.model.position_ids(row)) for row in rows],
+        lambda read: read,
+        output_hidden_states=True,
+        output_attentions=True,
+    )
+    vectors = [read.last.astype(np.float64) for read in reads]  # (hidden, n) each
+    means = np.stack([vector.mean(axis=1) for vector in vectors])  # (texts, hidden)
+    written = written_in_place(model, encodings)
+    return {
+        "model": model.checkpoint.name,
+        "layers": model.config.num_hidden_layers,
+        "heads": model.config.num_attention_heads,
+        "hidden": model.config.hidden_size,
+        "texts": [
+            {"text": text, "cut": encoding.truncated, "tokens": pieces(encoding), "written": predictions}
+            | {"attention": attention_maps(read)}
+            | path(read)
+            for text, encoding, read, predictions in zip(texts, encodings, reads, written, strict=True)
+        ],
+        "similarity": rounded(cosine_similarity(means, means), 3),
+        "pairs": {f"{a}-{b}": carried_by(vectors[a], vectors[b]) for a, b in combinations(range(len(texts)), 2)},
+    }
+
+
+def pieces(encoding: Encoding) -> list[dict[str, Any]]:
+    """Each token as people read it, with its id and its bytes."""
+    found = []
+    for token, number, special in zip(encoding.tokens, encoding.ids, encoding.special_tokens_mask, strict=True):
+        found.append({"label": readable(token), "id": number, "bytes": token_bytes(token).hex(" "), "frame": special})
+    return found
+
+
+def token_bytes(token: str) -> bytes:
+    """The bytes that a token stands for."""
+    if all(symbol in SYMBOL_TO_BYTE for symbol in token):
+        return bytes(SYMBOL_TO_BYTE[symbol] for symbol in token)
+    return token.encode()
+
+
+def readable(token: str) -> str:
+    """A token's text; bytes that are only a part of a character are written in hexadecimal."""
+    return token_bytes(token).decode("utf-8", "backslashreplace")
+
+
+def attention_maps(read: Read) -> str:
+    """Thousandths of (layers, heads + 1, queries, keys), little-endian uint16 in base64; last of a layer: the mean."""
+    layers = np.stack(read.attentions).astype(np.float64)  # (layers, heads, n, n)
+    with_mean = np.concatenate([layers, layers.mean(axis=1, keepdims=True)], axis=1)  # -> (layers, heads + 1, n, n)
+    return packed(with_mean * 1000, "<u2")
+
+
+def path(read: Read) -> dict[str, Any]:
+    """Each token's ‖xₗ‖, (1 + layers, n), and the cosine of xₗ with xₗ₋₁, (layers, n)."""
+    states = np.stack(read.hidden_states).astype(np.float64)  # (1 + layers, hidden, n)
+    norms = np.linalg.norm(states, axis=1)  # (1 + layers, n)
+    cosines = (states[1:] * states[:-1]).sum(axis=1) / (norms[1:] * norms[:-1])  # (layers, n)
+    return {"norms": rounded(norms, 2), "cosines": rounded(cosines, 3)}
+
+
+def written_in_place(model: TextEncoder, encodings: Sequence[Encoding]) -> list[list[dict[str, Any] | None] | None]:
+    """For each token of each text: the TOP tokens the model expects where that token is hidden behind `<mask>`.
+
+    None in place of a text's list where the checkpoint has no masked-LM head, in place of a token for `<s>` and `</s>`.
+    """
+    mask_id = model.tokenizer.mask_token_id
+    if "lm_head.dense.weight" not in model.model.tensors or mask_id is None:
+        return [None] * len(encodings)
+    hidden_texts, hidden_at = [], []
+    for encoding in encodings:
+        for i, special in enumerate(encoding.special_tokens_mask):
+            if not special:
+                ids = np.asarray(encoding.ids, np.int64)
+                positions = model.model.position_ids(ids)
+                ids[i] = mask_id
+                hidden_texts.append((ids, positions))
+                hidden_at.append(np.array([i]))
+    if not hidden_texts:
+        return [[None] * len(encoding) for encoding in encodings]
+    states = model.model.read(hidden_texts, lambda read: read.last[:, 0].copy(), wanted=hidden_at)
+    expected = iter(textbook.softmax(row.astype(np.float64)) for row in masked_lm_logits(model, np.stack(states)))
+    return [
+        [
+            None if special else prediction(model, next(expected), number, mask_id)
+            for number, special in zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+        ]
+        for encoding in encodings
+    ]
+
+
+def masked_lm_logits(model: TextEncoder, x: Array) -> Array:
+    """E LayerNorm(gelu(W x + b)) + c, (n, hidden) -> (n, vocab): `transformers.RobertaLMHead`."""
+    w = model.model.tensors
+    y = textbook.gelu(x @ w["lm_head.dense.weight"].T + w["lm_head.dense.bias"])
+    y = textbook.layer_norm(w, "lm_head.layer_norm", y, model.config.layer_norm_eps)
+    return y @ w.get("lm_head.decoder.weight", w["embeddings.word_embeddings.weight"]).T + w["lm_head.bias"]
+
+
+def prediction(model: TextEncoder, probs: Array, own: int, mask_id: int) -> dict[str, Any]:
+    """The likeliest tokens, and the place and probability of the one that stands in the text; probs: (vocab,)."""
+    top = np.argsort(-probs, kind="stable")[:TOP]
+    found: dict[str, Any] = {
+        "top": [[readable(model.tokenizer.id_to_token(int(i)) or ""), round(float(probs[i]), 3)] for i in top]
+    }
+    if own != mask_id:
+        found["own"] = round(float(probs[own]), 3)
+        found["rank"] = int((probs > probs[own]).sum()) + 1
+    return found
+
+
+def carried_by(x: Array, y: Array) -> dict[str, Any]:
+    """How much each pair of tokens adds to the cosine of two texts' mean vectors; (hidden, n), (hidden, m).
+
+    cos(x̄, ȳ) = Σᵢⱼ xᵢ·yⱼ / (n m ‖x̄‖ ‖ȳ‖), exactly: "pairs" are the summands, "left" and "right" their sums by token.
+    """
+    n, m = x.shape[1], y.shape[1]
+    parts = x.T @ y / (n * m * np.linalg.norm(x.mean(axis=1)) * np.linalg.norm(y.mean(axis=1)))  # (n, m)
+    return {"pairs": rounded(parts, 4), "left": rounded(parts.sum(axis=1), 3), "right": rounded(parts.sum(axis=0), 3)}
+
+
+def render(findings: dict[str, Any]) -> str:
+    """The page, as a string: HTML with style, script and numbers in it; it asks nothing of the network."""
+    template = files("numroberta").joinpath("view.html").read_text("utf-8")
+    texts = findings["texts"]
+    title = texts[0]["text"][:60] + (f" and {len(texts) - 1} more" if len(texts) > 1 else "")
+    # Texts are strangers: nothing in them may end the script element, so no `<` reaches it.
+    numbers = json.dumps(findings, separators=(",", ":")).replace("<", r"\u003c")
+    return (
+        template.replace("{script-hash}", inline_hash(template, "script"))
+        .replace("{style-hash}", inline_hash(template, "style"))
+        .replace("{title}", html.escape(title))
+        .replace("{findings}", numbers)  # last, so that no text can stand for a placeholder
+    )
+
+
+def inline_hash(template: str, element: str) -> str:
+    """The Content-Security-Policy source that allows this inline element, and no other."""
+    content = template.split(f"<{element}>", 1)[1].split(f"</{element}>", 1)[0]
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+def packed(values: Array, dtype: str) -> str:
+    """Values rounded to integers, in base64."""
+    return base64.b64encode(np.rint(values).astype(dtype).tobytes()).decode()
+
+
+def rounded(values: Array, digits: int) -> list[Any]:
+    rows: list[Any] = np.round(values.astype(np.float64), digits).tolist()
+    return rows
