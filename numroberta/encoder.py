@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from numroberta import kernels
 from numroberta.config import RobertaConfig
+from numroberta.kernels import Scratch
 
 # Elements of one block of attention scores: 512 KB of float32, written, exponentiated and read again in the cache.
 SCORES = 131_072
 
 Array = NDArray[Any]
 Span = tuple[int, int]  # the first column of a text, and the one after its last
-Share = Callable[[Callable[[slice], Array], Sequence[slice]], Iterable[Array]]  # `map`, perhaps on several threads
+# Calls a function for each part of a layer's work, perhaps on several threads; lends it the thread's scratch memory.
+Share = Callable[[Callable[[slice, Scratch], Array], Sequence[slice]], Iterable[Array]]
 
 
 class Linear(NamedTuple):
@@ -119,7 +121,7 @@ def forward(
     texts: Texts,
     config: RobertaConfig,
     cut: Cut,
-    share: Share = map,
+    share: Share,
     *,
     wanted: list[Array] | None = None,
     trace: Trace = Trace(),  # noqa: B008  (immutable)
@@ -127,12 +129,12 @@ def forward(
 ) -> Array:
     """Ids to the last hidden state: (n,) -> (hidden, n), or (hidden, wanted columns) where `wanted` is given.
 
-    share: runs the parts of a layer, as `map` does.  wanted: for each text the columns of the result that somebody
-    will read; the last layer computes only those.  after_layer: called with a layer's number when it is done.
+    wanted: for each text the columns of the result that somebody will read; the last layer computes only those.
+    after_layer: called with a layer's number when it is done.  The result lies in scratch memory: read it at once.
     """
     x = embed(weights, texts.ids, texts.positions, config.layer_norm_eps)
     if trace.hidden_states is not None:
-        trace.hidden_states.append(x)
+        trace.hidden_states.append(x.copy())
     for index, layer in enumerate(weights.layers):
         seen = None
         if trace.attentions is not None:
@@ -141,7 +143,7 @@ def forward(
         last = index == len(weights.layers) - 1
         x = encoder_layer(layer, x, texts.spans, config, cut, share, wanted if last else None, seen)
         if trace.hidden_states is not None:
-            trace.hidden_states.append(x)
+            trace.hidden_states.append(x.copy())
         after_layer(index)
     return x
 
@@ -170,11 +172,11 @@ def encoder_layer(
     asking, asking_spans = (x, spans) if wanted is None else select(x, wanted)
     rows = config.head_dim * cut.heads
 
-    def heads_part(part: slice) -> Array:
-        return attention(layer, x, spans, asking, asking_spans, part, config.head_dim, cut.piece, seen)
+    def heads_part(part: slice, scratch: Scratch) -> Array:
+        return attention(layer, x, spans, asking, asking_spans, part, config.head_dim, cut.piece, seen, scratch)
 
-    def width_part(part: slice) -> Array:
-        return feed_forward(layer, between, part, cut.piece)
+    def width_part(part: slice, scratch: Scratch) -> Array:
+        return feed_forward(layer, between, part, cut.piece, scratch)
 
     between = total(share(heads_part, slices(config.hidden_size, rows)))
     between += layer.context.bias
@@ -198,51 +200,56 @@ def attention(
     head_dim: int,
     piece: int,
     seen: list[Array] | None,
+    scratch: Scratch,
 ) -> Array:
     """W softmax(QᵀK / √d) V of some heads, the rows `part` of Q, K and V: Vaswani et al. 2017, eq. 1, feature-major.
 
     x: (hidden, n), what is looked at; asking: (hidden, m), who looks, text by text the same.  -> (hidden, m)
     """
-    query = project(layer.query, asking, part, piece)  # (part, m)
+    query = project(layer.query, asking, part, piece, scratch, "query")  # (part, m)
     query *= head_dim**-0.5
-    key = project(layer.key, x, part, piece)  # (part, n)
-    value = project(layer.value, x, part, piece)
+    key = project(layer.key, x, part, piece, scratch, "key")  # (part, n)
+    value = project(layer.value, x, part, piece, scratch, "value")
     query, key, value = (a.reshape(-1, head_dim, a.shape[1]) for a in (query, key, value))  # -> (heads, d, n), views
-    context = np.empty_like(query)
+    context = scratch("context", query.shape)
     for text, ((start, stop), (first, end)) in enumerate(zip(spans, asking_spans, strict=True)):
         keys, values = key[..., start:stop].swapaxes(1, 2), value[..., start:stop]  # (heads, keys, d), (heads, d, keys)
         step = max(1, SCORES // max(1, len(key) * (stop - start)))
         for a in range(first, end, step):
             b = min(a + step, end)
-            probs = keys @ query[..., a:b]  # (heads, keys, queries)
+            probs = scratch("probs", (len(key), stop - start, b - a))
+            np.matmul(keys, query[..., a:b], out=probs)  # (heads, keys, queries)
             sums = kernels.softmax(probs)
             np.matmul(values, probs, out=context[..., a:b])
             context[..., a:b] /= sums
             if seen is not None:
                 heads = slice(part.start // head_dim, part.stop // head_dim)
                 seen[text][heads, a - first : b - first] = (probs / sums).swapaxes(1, 2)
-    return product(layer.context.weight[:, part], context.reshape(-1, context.shape[2]), piece)
+    context = context.reshape(-1, context.shape[2])  # (heads, d, m) -> (part, m)
+    return product(layer.context.weight[:, part], context, piece, scratch, f"attention from {part.start}")
 
 
-def feed_forward(layer: Layer, x: Array, part: slice, piece: int) -> Array:
+def feed_forward(layer: Layer, x: Array, part: slice, piece: int, scratch: Scratch) -> Array:
     """W₂ gelu(W₁ x + b₁) over some of the wide rows: Vaswani et al. 2017, eq. 2, with gelu.  (hidden, n) -> same."""
-    wide = product(layer.wide.weight[part], x, piece)  # (hidden, n) -> (part, n)
-    kernels.bias_gelu(wide, layer.wide.bias[part])
-    return product(layer.narrow.weight[:, part], wide, piece)
+    wide = product(layer.wide.weight[part], x, piece, scratch, "wide")  # (hidden, n) -> (part, n)
+    kernels.bias_gelu(wide, layer.wide.bias[part], scratch)
+    return product(layer.narrow.weight[:, part], wide, piece, scratch, f"feed-forward from {part.start}")
 
 
-def project(linear: Linear, x: Array, rows: slice, piece: int) -> Array:
-    """W x + b, these rows of it: (in, n) -> (rows, n)."""
-    y = product(linear.weight[rows], x, piece)
+def project(linear: Linear, x: Array, rows: slice, piece: int, scratch: Scratch, name: str) -> Array:
+    """W x + b, these rows of it: (in, n) -> (rows, n), in the scratch memory of this name."""
+    y = product(linear.weight[rows], x, piece, scratch, name)
     y += linear.bias[rows]
     return y
 
 
-def product(weight: Array, x: Array, piece: int) -> Array:
+def product(weight: Array, x: Array, piece: int, scratch: Scratch, name: str) -> Array:
     """weight @ x, (out, in) @ (in, n) -> (out, n), its inner sum in pieces: short float32 sums are more exact."""
-    y = weight[:, :piece] @ x[:piece]
+    shape = len(weight), x.shape[1]
+    y = np.matmul(weight[:, :piece], x[:piece], out=scratch(name, shape))
     for first in range(piece, len(x), piece):
-        y += weight[:, first : first + piece] @ x[first : first + piece]
+        inner = slice(first, first + piece)
+        y += np.matmul(weight[:, inner], x[inner], out=scratch("piece", shape))
     return y
 
 
@@ -253,9 +260,10 @@ def slices(length: int, step: int) -> list[slice]:
 
 def total(parts: Iterable[Array]) -> Array:
     """The sum of the parts, added up in their order, in the first one's memory."""
-    first, *others = parts
-    for other in others:
-        first += other
+    remaining = iter(parts)
+    first = next(remaining)
+    for part in remaining:
+        first += part
     return first
 
 

@@ -39,7 +39,7 @@ class RobertaOutput(NamedTuple):
 class Read(NamedTuple):
     """What is left of one text at the end of the forward pass, for whoever asked."""
 
-    last: Array  # (hidden, tokens), or the wanted ones
+    last: Array  # (hidden, tokens), or the wanted ones; read or copy it at once: the memory is used again
     hidden_states: list[Array]  # 1 + layers, (hidden, tokens) each, if asked for
     attentions: list[Array]  # a layer each, (heads, queries, keys), if asked for
 
@@ -89,7 +89,10 @@ class Roberta:
         b, n = ids.shape
         texts = [(ids[i, mask[i]], positions[i, mask[i]]) for i in range(b)]
         reads = self.read(
-            texts, lambda read: read, output_hidden_states=output_hidden_states, output_attentions=output_attentions
+            texts,
+            lambda read: read._replace(last=read.last.copy()),
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
         )
 
         def batch_first(parts: Iterable[Array]) -> Array:
@@ -149,7 +152,9 @@ class Roberta:
         lengths = [len(ids) for ids, _ in texts]
         several = 1 if self.low_memory else self.num_threads
         batches = schedule.groups(lengths, most_texts, alone=self.deterministic, at_least=several)
-        found = schedule.run([job(group) for group in batches], self.num_threads, one_at_a_time=self.low_memory)
+        found = schedule.run(
+            [job(group) for group in batches], self.num_threads, self.dtype, one_at_a_time=self.low_memory
+        )
         results: dict[int, R] = {}
         for group, values in zip(batches, found, strict=True):
             results.update(zip(group, values, strict=True))

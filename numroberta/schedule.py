@@ -15,9 +15,11 @@ from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from numroberta.encoder import Share
+from numpy.typing import DTypeLike
 
-T = TypeVar("T")
+from numroberta.encoder import Share
+from numroberta.kernels import Scratch
+
 R = TypeVar("R")
 
 # Columns in a group: the products reach their full rate (384 to 1,024 do), and a thread needs about 20 MB.
@@ -69,25 +71,33 @@ def groups(lengths: Sequence[int], most_texts: int, alone: bool, at_least: int =
     return result
 
 
-def run(jobs: Sequence[Callable[[Share], R]], num_threads: int, one_at_a_time: bool = False) -> list[R]:
+def run(
+    jobs: Sequence[Callable[[Share], R]], num_threads: int, dtype: DTypeLike, one_at_a_time: bool = False
+) -> list[R]:
     """The results of the jobs, in order, on `num_threads` threads with BLAS held to one thread each.
 
-    A job is given the function by which it may share its own work: `map`, or a team's.  Jobs share all threads where
-    there are fewer jobs than threads, or `one_at_a_time` asks for it.  An exception in one job, or Ctrl-C, lets the
-    other threads end their present job, and is raised here.
+    A job is given the function by which it may share its own work, which calls it `alone` or in a `team`.  Jobs share
+    all threads where there are fewer jobs than threads, or `one_at_a_time` asks for it.  An exception in one job, or
+    Ctrl-C, lets the other threads end their present job, and is raised here.
     """
     if not _controller():  # BLAS takes all cores for itself, and threads on top of its own would only be in its way
-        return [job(map) for job in jobs]
+        num_threads = 1
     with one_blas_thread():
         if num_threads == 1:
-            return [job(map) for job in jobs]
+            share = alone(Scratch(dtype))
+            return [job(share) for job in jobs]
         if one_at_a_time or len(jobs) < num_threads:
-            with team(num_threads) as share:
+            with team(num_threads, dtype) as share:
                 return [job(share) for job in jobs]
-        return _in_parallel(jobs, num_threads)
+        return _in_parallel(jobs, num_threads, dtype)
 
 
-def _in_parallel(jobs: Sequence[Callable[[Share], R]], num_threads: int) -> list[R]:
+def alone(scratch: Scratch) -> Share:
+    """A share that does every part itself, one after the other, as they are asked for."""
+    return lambda function, parts: (function(part, scratch) for part in parts)
+
+
+def _in_parallel(jobs: Sequence[Callable[[Share], R]], num_threads: int, dtype: DTypeLike) -> list[R]:
     results: dict[int, R] = {}
     failures: list[BaseException] = []
     waiting: SimpleQueue[int] = SimpleQueue()
@@ -95,10 +105,11 @@ def _in_parallel(jobs: Sequence[Callable[[Share], R]], num_threads: int) -> list
         waiting.put(i)
 
     def work() -> None:
+        share = alone(Scratch(dtype))
         try:
             while not failures:
                 i = waiting.get_nowait()
-                results[i] = jobs[i](map)
+                results[i] = jobs[i](share)
         except Empty:
             pass
         except BaseException as failure:  # KeyboardInterrupt too: whoever meets it, all stop
@@ -121,8 +132,9 @@ def _in_parallel(jobs: Sequence[Callable[[Share], R]], num_threads: int) -> list
 
 
 @contextmanager
-def team(num_threads: int) -> Iterator[Share]:
-    """A `map` that gives every `num_threads`-th part to the same thread; the caller's thread takes the first ones."""
+def team(num_threads: int, dtype: DTypeLike) -> Iterator[Share]:
+    """A share that gives every `num_threads`-th part to the same thread; the caller's thread takes the first ones."""
+    scratch = [Scratch(dtype) for _ in range(num_threads)]
     todo: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(num_threads - 1)]
     done: SimpleQueue[BaseException | None] = SimpleQueue()
 
@@ -134,12 +146,12 @@ def team(num_threads: int) -> Iterator[Share]:
             except BaseException as failure:
                 done.put(failure)
 
-    def share(function: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+    def share(function: Callable[[slice, Scratch], R], parts: Sequence[slice]) -> list[R]:
         results: dict[int, R] = {}
 
         def every(first: int) -> None:
             for i in range(first, len(parts), num_threads):
-                results[i] = function(parts[i])
+                results[i] = function(parts[i], scratch[first])
 
         busy = todo[: len(parts) - 1]
         for number, queue in enumerate(busy, start=1):
