@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="numroberta", description="RoBERTa in NumPy: text in, vectors out.")
     parsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (add_embed, add_tokenize, add_info):
+    for add in (add_embed, add_tokenize, add_info, add_view):
         add(parsers)
     options = parser.parse_args(arguments)
     warnings.showwarning = lambda message, *_: print(f"numroberta: {message}", file=sys.stderr)
@@ -189,3 +189,31 @@ def run_info(options: argparse.Namespace) -> None:
     print(f"  {'total':24s} {sum(checkpoint.parameters.values()):>13,}")
     files = ", ".join(path.name for path in checkpoint.files)
     print(f"{checkpoint.dtype}, {checkpoint.file_size / 1e6:,.1f} MB in {files}")
+
+
+def add_view(parsers: Parsers) -> None:
+    parser = parsers.add_parser("view", help="a page that shows tokens, attention, predictions and similarity")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; - reads a text a line from standard input")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("view.html"), metavar="FILE", help="the page (default: view.html)"
+    )
+    parser.add_argument("--open", action="store_true", help="open it in the browser")
+    add_model_options(parser)
+    parser.set_defaults(run=run_view)
+
+
+def run_view(options: argparse.Namespace) -> None:
+    from numroberta.view import examine, render
+
+    findings = examine(load_model(options), list(read_texts(options.texts)))
+    page = render(findings).encode()
+    options.output.write_bytes(page)
+    tokens = sum(len(text["tokens"]) for text in findings["texts"])
+    print(
+        f"{len(findings['texts'])} texts, {tokens} tokens, {findings['layers']} layers × {findings['heads']} heads, "
+        f"{len(page) / 1e6:.2f} MB\nwritten to {options.output}"
+    )
+    if options.open:
+        import webbrowser
+
+        webbrowser.open(options.output.resolve().as_uri())

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta import textbook
+from numroberta import heads
 from numroberta.bpe import SYMBOL_TO_BYTE
 from numroberta.pooling import cosine_similarity
+from numroberta.tasks import softmax
 
 if TYPE_CHECKING:
     from numroberta.model import Read, TextEncoder
@@ -46,34 +47,38 @@ def examine(model: TextEncoder, texts: Sequence[str]) -> dict[str, Any]:
     rows = [np.asarray(encoding.ids, np.int64) for encoding in encodings]
     reads = model.model.read(
         [(row, model.model.position_ids(row)) for row in rows],
-        lambda read: read,
+        drawn,
         output_hidden_states=True,
         output_attentions=True,
     )
-    vectors = [read.last.astype(np.float64) for read in reads]  # (hidden, n) each
+    vectors = [vector for vector, _ in reads]  # (hidden, n) each
     means = np.stack([vector.mean(axis=1) for vector in vectors])  # (texts, hidden)
-    written = written_in_place(model, encodings)
     return {
         "model": model.checkpoint.name,
         "layers": model.config.num_hidden_layers,
         "heads": model.config.num_attention_heads,
         "hidden": model.config.hidden_size,
         "texts": [
-            {"text": text, "cut": encoding.truncated, "tokens": pieces(encoding), "written": predictions}
-            | {"attention": attention_maps(read)}
-            | path(read)
-            for text, encoding, read, predictions in zip(texts, encodings, reads, written, strict=True)
+            {
+                "text": text,
+                "cut": encoding.truncated,
+                "tokens": pieces(encoding, model.tokenizer.mask_token_id),
+                "written": written_in_place(model, encoding),
+            }
+            | pictures
+            for text, encoding, (_, pictures) in zip(texts, encodings, reads, strict=True)
         ],
         "similarity": rounded(cosine_similarity(means, means), 3),
         "pairs": {f"{a}-{b}": carried_by(vectors[a], vectors[b]) for a, b in combinations(range(len(texts)), 2)},
     }
 
 
-def pieces(encoding: Encoding) -> list[dict[str, Any]]:
-    """Each token as people read it, with its id and its bytes."""
+def pieces(encoding: Encoding, mask_id: int | None) -> list[dict[str, Any]]:
+    """Each token as people read it, its id, its bytes, and its kind: "frame" (`<s>`, `</s>`), "mask" or "text"."""
     found = []
     for token, number, special in zip(encoding.tokens, encoding.ids, encoding.special_tokens_mask, strict=True):
-        found.append({"label": readable(token), "id": number, "bytes": token_bytes(token).hex(" "), "frame": special})
+        kind = "frame" if special else "mask" if number == mask_id else "text"
+        found.append({"label": readable(token), "id": number, "bytes": token_bytes(token).hex(" "), "kind": kind})
     return found
 
 
@@ -87,6 +92,11 @@ def token_bytes(token: str) -> bytes:
 def readable(token: str) -> str:
     """A token's text; bytes that are only a part of a character are written in hexadecimal."""
     return token_bytes(token).decode("utf-8", "backslashreplace")
+
+
+def drawn(read: Read) -> tuple[Array, dict[str, Any]]:
+    """A text's token vectors, (hidden, n) in float64, and what the page draws of its way through the layers."""
+    return read.last.astype(np.float64), {"attention": attention_maps(read)} | path(read)
 
 
 def attention_maps(read: Read) -> str:
@@ -104,42 +114,32 @@ def path(read: Read) -> dict[str, Any]:
     return {"norms": rounded(norms, 2), "cosines": rounded(cosines, 3)}
 
 
-def written_in_place(model: TextEncoder, encodings: Sequence[Encoding]) -> list[list[dict[str, Any] | None] | None]:
-    """For each token of each text: the TOP tokens the model expects where that token is hidden behind `<mask>`.
+def written_in_place(model: TextEncoder, encoding: Encoding) -> list[dict[str, Any] | None] | None:
+    """For each token what the model expects where this one is hidden behind `<mask>`; None for `<s>` and `</s>`.
 
-    None in place of a text's list where the checkpoint has no masked-LM head, in place of a token for `<s>` and `</s>`.
+    None for the text where the checkpoint has no masked-LM head.
     """
     mask_id = model.tokenizer.mask_token_id
-    if "lm_head.dense.weight" not in model.model.tensors or mask_id is None:
-        return [None] * len(encodings)
-    hidden_texts, hidden_at = [], []
-    for encoding in encodings:
-        for i, special in enumerate(encoding.special_tokens_mask):
-            if not special:
-                ids = np.asarray(encoding.ids, np.int64)
-                positions = model.model.position_ids(ids)
-                ids[i] = mask_id
-                hidden_texts.append((ids, positions))
-                hidden_at.append(np.array([i]))
-    if not hidden_texts:
-        return [[None] * len(encoding) for encoding in encodings]
-    states = model.model.read(hidden_texts, lambda read: read.last[:, 0].copy(), wanted=hidden_at)
-    expected = iter(textbook.softmax(row.astype(np.float64)) for row in masked_lm_logits(model, np.stack(states)))
-    return [
-        [
-            None if special else prediction(model, next(expected), number, mask_id)
-            for number, special in zip(encoding.ids, encoding.special_tokens_mask, strict=True)
-        ]
-        for encoding in encodings
-    ]
+    if heads.MASKED_LM not in heads.heads_of(model.checkpoint) or mask_id is None:
+        return None
+    ids = np.asarray(encoding.ids, np.int64)
+    positions = model.model.position_ids(ids)
+    hidden_at = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
+    variants = [(np.where(np.arange(len(ids)) == i, mask_id, ids), positions) for i in hidden_at]
 
+    def expected(read: Read) -> Array:
+        logits = heads.masked_lm(
+            model.model.tensors, read.last, model.config.layer_norm_eps
+        )  # (hidden, 1) -> (vocab, 1)
+        return softmax(logits[:, 0].astype(np.float64))
 
-def masked_lm_logits(model: TextEncoder, x: Array) -> Array:
-    """E LayerNorm(gelu(W x + b)) + c, (n, hidden) -> (n, vocab): `transformers.RobertaLMHead`."""
-    w = model.model.tensors
-    y = textbook.gelu(x @ w["lm_head.dense.weight"].T + w["lm_head.dense.bias"])
-    y = textbook.layer_norm(w, "lm_head.layer_norm", y, model.config.layer_norm_eps)
-    return y @ w.get("lm_head.decoder.weight", w["embeddings.word_embeddings.weight"]).T + w["lm_head.bias"]
+    found: list[dict[str, Any] | None] = [None] * len(ids)
+    wanted = [np.array([i]) for i in hidden_at]
+    for i, probs in zip(
+        hidden_at, model.model.read(variants, expected, wanted=wanted) if variants else (), strict=True
+    ):
+        found[i] = prediction(model, probs, int(ids[i]), mask_id)
+    return found
 
 
 def prediction(model: TextEncoder, probs: Array, own: int, mask_id: int) -> dict[str, Any]:
