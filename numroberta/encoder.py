@@ -210,7 +210,8 @@ def attention(
     query *= head_dim**-0.5
     key = project(layer.key, x, part, piece, scratch, "key")  # (part, n)
     value = project(layer.value, x, part, piece, scratch, "value")
-    query, key, value = (a.reshape(-1, head_dim, a.shape[1]) for a in (query, key, value))  # -> (heads, d, n), views
+    by_head = (part.stop - part.start) // head_dim, head_dim, -1
+    query, key, value = (a.reshape(by_head) for a in (query, key, value))  # (part, n) -> (heads, d, n), views
     context = scratch("context", query.shape)
     for text, ((start, stop), (first, end)) in enumerate(zip(spans, asking_spans, strict=True)):
         keys, values = key[..., start:stop].swapaxes(1, 2), value[..., start:stop]  # (heads, keys, d), (heads, d, keys)
@@ -225,7 +226,7 @@ def attention(
             if seen is not None:
                 heads = slice(part.start // head_dim, part.stop // head_dim)
                 seen[text][heads, a - first : b - first] = (probs / sums).swapaxes(1, 2)
-    context = context.reshape(-1, context.shape[2])  # (heads, d, m) -> (part, m)
+    context = context.reshape(part.stop - part.start, -1)  # (heads, d, m) -> (part, m)
     return product(layer.context.weight[:, part], context, piece, scratch, f"attention from {part.start}")
 
 

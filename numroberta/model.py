@@ -203,8 +203,8 @@ class Roberta:
 
     def _checked(self, input_ids: ArrayLike, attention_mask: ArrayLike | None) -> tuple[Array, Array]:
         ids = np.asarray(input_ids)
-        if ids.ndim != 2:
-            raise ValueError(f"input_ids has shape {ids.shape}, expected (batch, tokens)")
+        if ids.ndim != 2 or not ids.shape[1]:
+            raise ValueError(f"input_ids has shape {ids.shape}, expected (batch, tokens), at least one token")
         if ids.size and not np.issubdtype(ids.dtype, np.integer):
             raise ValueError(f"input_ids has dtype {ids.dtype}, expected integers")
         ids = ids.astype(np.int64)

@@ -61,9 +61,9 @@ def groups(lengths: Sequence[int], most_texts: int, alone: bool, at_least: int =
         return [[i] for i in order]
     size = min(COLUMNS, max(-(-sum(lengths) // at_least), COLUMNS // 8))
     result: list[list[int]] = []
-    columns = size  # full: the first text opens a group
+    columns = 0
     for i in order:
-        if columns + lengths[i] > size or len(result[-1]) == most_texts:
+        if not result or columns + lengths[i] > size or len(result[-1]) == most_texts:
             result.append([])
             columns = 0
         result[-1].append(i)

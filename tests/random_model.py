@@ -1,0 +1,74 @@
+"""Random checkpoints of any geometry, with a small tokenizer: what most tests run on."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from numroberta.bpe import BYTE_TO_SYMBOL
+from numroberta.checkpoint import encoder_shapes, head_shapes
+from numroberta.config import RobertaConfig
+from numroberta.model import Roberta
+
+MERGES = ["Ġ t", "h e", "Ġt he", "Ġ a", "i n", "r e", "o n", "e r", "Ġ s", "in g", "Ġa n", "Ġan d"]
+PIECES = ["<s>", "<pad>", "</s>", "<unk>", *BYTE_TO_SYMBOL, *(merge.replace(" ", "") for merge in MERGES), "<mask>"]
+
+SIZES = {
+    "model_type": "roberta",
+    "vocab_size": len(PIECES),
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "max_position_embeddings": 66,
+    "type_vocab_size": 1,
+    "layer_norm_eps": 1e-5,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+}
+
+
+def tensors(config, *heads, seed=0, dtype=np.float32):
+    """Every tensor by canonical name, of a size that gives attention peaks and a rounding error to look for."""
+    rng = np.random.default_rng(seed)
+    shapes = encoder_shapes(config)
+    for head in heads:
+        shapes |= head_shapes(config, own_decoder=False)[head]
+
+    def draw(name, shape):
+        x = rng.standard_normal(shape)
+        if "norm" in name.lower():
+            return 0.1 * x + name.endswith("weight")
+        if len(shape) == 2 and "embeddings" not in name:
+            x *= (2.0 if "query" in name or "key" in name else 1.0) / np.sqrt(shape[1])
+        return x
+
+    return {name: draw(name, shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def roberta(seed=0, dtype="float64", tensors_as=None, **options):
+    """The encoder of random weights, without a folder: `Roberta` options and config sizes by name."""
+    sizes = SIZES | {key: options.pop(key) for key in list(options) if key in SIZES}
+    config = RobertaConfig.from_dict(sizes)
+    weights = tensors(config, seed=seed, dtype=tensors_as or dtype)
+    return Roberta(SimpleNamespace(config=config, tensors=weights), dtype=dtype, **options)
+
+
+def write_tokenizer(folder):
+    """vocab.json and merges.txt of the 256 bytes and a few merges; ids 0 to 3 and the last are RoBERTa's specials."""
+    (folder / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(PIECES)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(MERGES) + "\n", encoding="utf-8")
+
+
+def write(folder, *heads, seed=0, **sizes):
+    """A checkpoint folder, float32, with its tokenizer."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    values = SIZES | sizes
+    (folder / "config.json").write_text(json.dumps(values))
+    save_file(tensors(RobertaConfig.from_dict(values), *heads, seed=seed), folder / "model.safetensors")
+    write_tokenizer(folder)
+    return folder
