@@ -1,0 +1,514 @@
+"""numroberta against PyTorch, ONNX Runtime and sentence-transformers, on this machine, in one run.
+
+    python scripts/benchmark.py                 # the table of README: about half an hour on two cores
+    python scripts/benchmark.py --quick         # the same with less repetition: about two minutes
+    python scripts/benchmark.py tokenizer       # the two tokenizer backends on books.txt
+
+All use full-size DistilRoBERTa geometry (the seeded weights of `seeded.py`, no download) and as many threads.  Each
+contestant lives in a process of its own; they take turns, and a figure is the median of its turns.  What PyTorch, ONNX
+Runtime and sentence-transformers need is in the extra `parity`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
+TOKENIZER = Path(__file__).resolve().parents[2] / "shared" / "tokenizer" / "roberta-base" / "tokenizer.json"
+SENTENCE = "The quick brown fox jumps over the lazy dog near the old river bank."
+LINES = 2000
+
+
+# --- The contestants: each a dictionary of workloads, made inside the process that runs them ------------------
+
+
+def contestant(name: str, folder: Path, threads: int) -> dict[str, Callable[[Any], Any]]:
+    """The workloads of a contestant: `ids` (batch, tokens) -> last hidden state, `lines` -> sentence vectors, …"""
+    return {
+        "numroberta": numroberta,
+        "deterministic": lambda folder, threads: numroberta(folder, threads, deterministic=True),
+        "PyTorch": pytorch,
+        "ONNX Runtime": onnx_runtime,
+        "sentence-transformers": sentence_transformers,
+        "ceiling": ceiling,
+    }[name](folder, threads)
+
+
+def numroberta(folder: Path, threads: int, **options: Any) -> dict[str, Callable[[Any], Any]]:
+    from numroberta import load
+
+    encoder = load(folder, num_threads=threads, **options)
+    return {
+        "ids": lambda ids: encoder.model(ids).last_hidden_state,
+        "lines": lambda lines: encoder.encode(lines, pooling="mean"),
+        "cls": lambda lines: encoder.encode(lines, pooling="cls"),
+        "fill_mask": lambda text: encoder.fill_mask(text),
+        "logits": lambda text: all_logits(encoder, text),
+    }
+
+
+def all_logits(encoder: Any, text: str) -> Any:
+    """The masked-LM logits of every token, which `fill_mask` does without."""
+    from numroberta import heads
+
+    hidden = encoder.model([encoder.tokenizer(text).ids]).last_hidden_state[0]  # (tokens, hidden)
+    return heads.masked_lm(encoder.model.tensors, hidden.T, encoder.config.layer_norm_eps)
+
+
+def pytorch(folder: Path, threads: int) -> dict[str, Callable[[Any], Any]]:
+    import torch
+    from transformers import RobertaModel
+
+    torch.set_num_threads(threads)
+    model = RobertaModel.from_pretrained(folder, attn_implementation="sdpa").eval()
+
+    def ids(ids: Any) -> Any:
+        with torch.inference_mode():
+            return model(torch.tensor(ids)).last_hidden_state.numpy()
+
+    return {"ids": ids}
+
+
+def onnx_runtime(folder: Path, threads: int) -> dict[str, Callable[[Any], Any]]:
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(folder / "fused.onnx", options, providers=["CPUExecutionProvider"])
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(512)
+    tokenizer.enable_padding(pad_id=1, pad_token="<pad>")
+
+    def run(ids: Any, mask: Any) -> Any:
+        return session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+
+    def lines(lines: list[str]) -> Any:
+        vectors = []
+        for first in range(0, len(lines), 32):
+            batch = tokenizer.encode_batch(lines[first : first + 32])
+            mask = np.array([encoding.attention_mask for encoding in batch])
+            hidden = run(np.array([encoding.ids for encoding in batch]), mask)
+            vectors.append((hidden * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True))
+        return np.concatenate(vectors)
+
+    def ids(ids: Any) -> Any:
+        return run(np.array(ids), np.ones_like(ids))
+
+    return {"ids": ids, "lines": lines, "sorted lines": lambda texts: lines(sorted(texts, key=len))}
+
+
+def sentence_transformers(folder: Path, threads: int) -> dict[str, Callable[[Any], Any]]:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(threads)
+    model = SentenceTransformer(str(folder), device="cpu")
+    return {"lines": lambda lines: model.encode(lines, show_progress_bar=False)}
+
+
+def ceiling(folder: Path, threads: int) -> dict[str, Callable[[Any], Any]]:
+    """The matrix products of a forward pass and nothing else, a thread per 512 columns, each with one BLAS thread."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from numroberta import schedule
+    from numroberta.checkpoint import open_checkpoint
+    from numroberta.encoder import Weights
+
+    checkpoint = open_checkpoint(folder)
+    weights = Weights.from_tensors(checkpoint.tensors, checkpoint.config)
+    heads = checkpoint.config.num_attention_heads
+
+    def products(ids: Any) -> None:
+        texts, tokens = np.shape(ids)
+        x = np.ones((checkpoint.config.hidden_size, texts * tokens), np.float32)
+        wide = np.ones((checkpoint.config.intermediate_size, texts * tokens), np.float32)
+        by_head = np.ascontiguousarray(
+            x.reshape(heads, -1, texts, tokens).transpose(2, 0, 1, 3)
+        )  # (texts, heads, d, n)
+        probs = np.ones((texts, heads, tokens, tokens), np.float32)
+        for layer in weights.layers:
+            for square in (layer.query, layer.key, layer.value, layer.context):
+                square.weight @ x
+            by_head.swapaxes(2, 3) @ by_head
+            by_head @ probs
+            layer.wide.weight @ x
+            layer.narrow.weight @ wide
+
+    def run(ids: Any) -> None:
+        side_by_side = max(1, 512 // len(ids[0]))
+        batches = [ids[first : first + side_by_side] for first in range(0, len(ids), side_by_side)]
+        with schedule.one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+            list(pool.map(products, batches))
+
+    return {"ids": run}
+
+
+# --- Running them --------------------------------------------------------------------------------------------
+
+
+def serve(name: str, folder: Path, threads: int) -> None:
+    """The contestant's own process: a line of JSON in, `{"workload": …, "input": …}`, a line of JSON out."""
+    workloads = contestant(name, folder, threads)
+    print(json.dumps(sorted(workloads)), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        run, value = workloads[request["workload"]], request["input"]
+        start = time.perf_counter()
+        result = run(value)
+        answer: dict[str, Any] = {"seconds": time.perf_counter() - start}
+        if request.get("keep"):
+            answer["result"] = np.asarray(result, np.float64).tolist()
+        print(json.dumps(answer), flush=True)
+
+
+class Process:
+    """A contestant, seen from the process that times them in turn."""
+
+    def __init__(self, name: str, folder: Path, threads: int):
+        command = [sys.executable, __file__, "serve", name, str(folder), str(threads)]
+        self.pipe = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.workloads = json.loads(self._line())
+
+    def _line(self) -> bytes:
+        assert self.pipe.stdout
+        while not (line := self.pipe.stdout.readline()).startswith((b"{", b"[")):
+            if not line:
+                raise SystemExit(f"{' '.join(map(str, self.pipe.args))} stopped: run it by hand to see why")
+        return line
+
+    def ask(self, workload: str, value: Any, keep: bool = False) -> dict[str, Any]:
+        assert self.pipe.stdin
+        self.pipe.stdin.write(json.dumps({"workload": workload, "input": value, "keep": keep}).encode() + b"\n")
+        self.pipe.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._line())
+        return answer
+
+    def stop(self) -> None:
+        self.pipe.communicate()
+
+
+def in_turn(processes: dict[str, Process], workload: str, inputs: list[Any]) -> dict[str, list[float]]:
+    """Seconds of each contestant for each input, taking turns; the first input once before, to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in processes}
+    for number, value in enumerate([inputs[0], *inputs]):
+        for name, process in processes.items():
+            taken = process.ask(workload, value)["seconds"]
+            if number:
+                seconds[name].append(taken)
+    return seconds
+
+
+FIRST_VECTOR = {
+    "numroberta": "import numroberta; numroberta.load({folder!r}, num_threads={threads}).encode({sentence!r})",
+    "numroberta, low_memory": "import numroberta; "
+    "numroberta.load({folder!r}, num_threads={threads}, low_memory=True).encode({sentence!r})",
+    "PyTorch": "import torch; torch.set_num_threads({threads}); from transformers import AutoTokenizer, RobertaModel; "
+    "t = AutoTokenizer.from_pretrained({folder!r}); m = RobertaModel.from_pretrained({folder!r}).eval(); "
+    "torch.inference_mode().__enter__(); m(**t({sentence!r}, return_tensors='pt')).last_hidden_state.mean(1)",
+    "ONNX Runtime": "import numpy as np, onnxruntime as o; from tokenizers import Tokenizer; "
+    "s = o.SessionOptions(); s.intra_op_num_threads = {threads}; "
+    "m = o.InferenceSession({folder!r} + '/fused.onnx', s, providers=['CPUExecutionProvider']); "
+    "e = Tokenizer.from_file({folder!r} + '/tokenizer.json').encode({sentence!r}); "
+    "m.run(None, dict(input_ids=np.array([e.ids]), attention_mask=np.array([e.attention_mask])))[0].mean(1)",
+}
+
+
+def first_vector(name: str, folder: Path, threads: int) -> tuple[float, float]:
+    """A new process until it has its first vector: seconds, and peak resident megabytes (mapped pages included)."""
+    code = FIRST_VECTOR[name].format(folder=str(folder), threads=threads, sentence=SENTENCE)
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"{name} failed to give a first vector: python -c {code!r}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def prepare(folder: Path) -> None:
+    """Write the seeded checkpoint with the real tokenizer, and its fused ONNX graph, where they are not there yet."""
+    import seeded
+
+    if not (folder / "model.safetensors").exists():
+        seeded.write(folder)
+        (folder / "tokenizer.json").write_bytes(TOKENIZER.read_bytes())
+        (folder / "tokenizer_config.json").write_text(
+            '{"tokenizer_class": "RobertaTokenizer", "model_max_length": 512}\n'
+        )
+    if not (folder / "fused.onnx").exists():
+        subprocess.run([sys.executable, __file__, "export", str(folder)], check=True, capture_output=True)
+
+
+def export(folder: Path) -> None:
+    """The float32 ONNX graph of the checkpoint, fused by ONNX Runtime's own optimizer."""
+    import torch
+    from onnxruntime.transformers import optimizer
+    from transformers import RobertaModel
+
+    class LastHiddenState(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.roberta = RobertaModel.from_pretrained(folder, attn_implementation="eager").eval()
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            return self.roberta(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    ids = torch.randint(5, 50000, (2, 16))
+    names = ["input_ids", "attention_mask"]
+    axes = {name: {0: "batch", 1: "tokens"} for name in [*names, "last_hidden_state"]}
+    plain = folder / "plain.onnx"
+    inputs = (ids, torch.ones_like(ids))
+    torch.onnx.export(
+        LastHiddenState(),
+        inputs,
+        str(plain),
+        input_names=names,
+        output_names=["last_hidden_state"],
+        dynamic_axes=axes,
+        opset_version=17,
+        dynamo=False,
+    )
+    fused = optimizer.optimize_model(str(plain), model_type="bert", num_heads=12, hidden_size=768)
+    fused.save_model_to_file(str(folder / "fused.onnx"))
+    plain.unlink()
+
+
+# --- The table -----------------------------------------------------------------------------------------------
+
+
+def measure(folder: Path, threads: int, quick: bool) -> dict[str, dict[str, float]]:
+    """Every workload's figures by contestant; seconds, tokens/s, MB or RMS error, as the workload's name says."""
+    table: dict[str, dict[str, float]] = {}
+    rng = np.random.default_rng(0)
+    turns = 2 if quick else 9
+
+    def report(workload: str, figures: dict[str, float]) -> None:
+        table[workload] = figures
+        print(f"  {workload}: " + ", ".join(f"{k} {v:,.4g}" for k, v in figures.items()), file=sys.stderr, flush=True)
+
+    def medians(seconds: dict[str, list[float]], scale: float = 1.0) -> dict[str, float]:
+        return {name: scale * statistics.median(values) for name, values in seconds.items()}
+
+    starts: dict[str, list[tuple[float, float]]] = {name: [] for name in FIRST_VECTOR}
+    for _ in range(1 + turns // 2):
+        for name in FIRST_VECTOR:
+            starts[name].append(first_vector(name, folder, threads))
+    report("start to first vector, s", {name: statistics.median(s for s, _ in runs) for name, runs in starts.items()})
+    report("peak memory, one sentence, MB", {name: max(mb for _, mb in runs) for name, runs in starts.items()})
+
+    processes = {
+        name: Process(name, folder, threads)
+        for name in ("numroberta", "PyTorch", "ONNX Runtime", "ceiling", "deterministic", "sentence-transformers")
+    }
+
+    def only(*names: str) -> dict[str, Process]:
+        return {name: processes[name] for name in names}
+
+    def ids(texts: int, tokens: int) -> list[Any]:
+        return [rng.integers(5, 50000, (texts, tokens)).tolist() for _ in range(turns)]
+
+    four = ("numroberta", "PyTorch", "ONNX Runtime", "ceiling")
+    texts = 8 if quick else 32
+    bulk = in_turn(only(*four), "ids", ids(texts, 128))
+    report("bulk, 32 × 128 tokens, tokens/s", {k: texts * 128 / v for k, v in medians(bulk).items()})
+    for tokens in (16, 512):
+        seconds = in_turn(only(*four, "deterministic"), "ids", ids(1, tokens) * (1 if tokens == 512 else 3))
+        report(f"one text of {tokens} tokens, ms", medians(seconds, 1000))
+
+    lines = corpus_lines(60 if quick else LINES)
+    chunks = [lines[i::4] for i in range(4)]
+    three = ("numroberta", "deterministic", "sentence-transformers")
+    count = token_count(folder, lines)
+    seconds = in_turn(only(*three), "lines", chunks)
+    seconds |= in_turn(only("ONNX Runtime"), "sorted lines", chunks)
+    rates = {name: count / sum(values) for name, values in seconds.items()}
+    rates["ONNX Runtime, unsorted"] = (
+        token_count(folder, chunks[0]) / processes["ONNX Runtime"].ask("lines", chunks[0])["seconds"]
+    )
+    report(f"real text, {len(lines):,} lines, tokens/s", rates)
+
+    short = [lines[i : i + 32] for i in range(0, 32 * turns, 32)] if not quick else [lines[:32]]
+    compare = {name: in_turn(only("numroberta"), name, short)["numroberta"] for name in ("lines", "cls")}
+    report("32 lines: mean pooling, CLS pooling, s", medians(compare))
+    cloze = [f"{SENTENCE} It was a <mask> day. {SENTENCE}"] * turns
+    compare = {name: in_turn(only("numroberta"), name, cloze)["numroberta"] for name in ("fill_mask", "logits")}
+    report("masked LM: the masked token, all tokens, s", medians(compare))
+
+    report("RMS error to float64", errors(processes, folder, quick))
+    for process in processes.values():
+        process.stop()
+    return table
+
+
+def errors(processes: dict[str, Process], folder: Path, quick: bool) -> dict[str, float]:
+    """RMS error of the last hidden state to the textbook in float64, over texts of 16, 60 and 200 tokens."""
+    from numroberta import textbook
+    from numroberta.checkpoint import open_checkpoint
+
+    exact = {name: tensor.astype(np.float64) for name, tensor in open_checkpoint(folder).tensors.items()}
+    rng = np.random.default_rng(1)
+    squares: dict[str, list[float]] = {}
+    for tokens in (16, 60) if quick else (16, 60, 200):
+        ids = rng.integers(5, 50000, (1, tokens)).tolist()
+        right = textbook.forward(exact, ids).last_hidden_state
+        for name in ("numroberta", "deterministic", "PyTorch", "ONNX Runtime"):
+            wrong = np.asarray(processes[name].ask("ids", ids, keep=True)["result"]) - right
+            squares.setdefault(name, []).append(float(np.square(wrong).mean()))
+    return {name: float(np.sqrt(np.mean(values))) for name, values in squares.items()}
+
+
+def corpus_lines(count: int) -> list[str]:
+    """Lines of mixed.txt and books.txt, shuffled by a fixed seed."""
+    lines = [line for name in ("mixed.txt", "books.txt") for line in (CORPUS / name).read_text("utf-8").splitlines()]
+    lines = [line for line in lines if line.strip()]
+    random.Random(0).shuffle(lines)
+    return lines[:count]
+
+
+def token_count(folder: Path, lines: list[str]) -> int:
+    """Tokens in the lines, each cut at 512, as all contestants read them."""
+    from numroberta import Tokenizer
+
+    ids, _ = Tokenizer.load(folder).encode_ids(lines)
+    return sum(map(len, ids))
+
+
+ROWS = {  # workload: higher is better?
+    "bulk, 32 × 128 tokens, tokens/s": True,
+    "real text": True,
+    "one text of 16 tokens, ms": False,
+    "one text of 512 tokens, ms": False,
+    "start to first vector, s": False,
+    "peak memory, one sentence, MB": False,
+    "RMS error to float64": False,
+}
+
+
+def markdown(table: dict[str, dict[str, float]], threads: int) -> Iterator[str]:
+    """README's table."""
+    yield f"| {threads} threads | numroberta | PyTorch | ONNX Runtime | ÷ PyTorch | ÷ ONNX Runtime |"
+    yield "|---|---|---|---|---|---|"
+    for workload, figures in table.items():
+        if not any(workload.startswith(row) for row in ROWS):
+            continue
+        ours = figures["numroberta"]
+        torch = figures.get("PyTorch", figures.get("sentence-transformers", float("nan")))
+        onnx = figures["ONNX Runtime"]
+        cells = " | ".join(f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in (ours, torch, onnx))
+        yield f"| {workload} | {cells} | {ours / torch:.2f}× | {ours / onnx:.2f}× |"
+    yield ""
+    bulk = table["bulk, 32 × 128 tokens, tokens/s"]
+    yield f"- Bulk runs at {bulk['numroberta'] / bulk['ceiling']:.0%} of the rate of its matrix products alone."
+    real = next(figures for workload, figures in table.items() if workload.startswith("real text"))
+    unsorted = real["ONNX Runtime, unsorted"]
+    yield (
+        "- Real text: PyTorch's column is sentence-transformers, ONNX Runtime's batches are sorted by length; "
+        f"unsorted they give {unsorted:,.0f} tokens/s, {real['numroberta'] / unsorted:.1f}× slower than numroberta."
+    )
+    error = table["RMS error to float64"]
+    yield (
+        f"- `deterministic=True` keeps {real['deterministic'] / real['numroberta']:.0%} of the rate, and its error is "
+        f"{error['deterministic'] / error['PyTorch']:.2f}× PyTorch's."
+    )
+    memory = table["peak memory, one sentence, MB"]
+    yield f"- `low_memory=True` peaks at {memory['numroberta, low_memory']:.0f} MB."
+    cls = table["32 lines: mean pooling, CLS pooling, s"]
+    cloze = table["masked LM: the masked token, all tokens, s"]
+    yield (
+        f"- CLS pooling takes {cls['cls'] / cls['lines']:.0%} of the time of mean pooling; filling one mask takes "
+        f"{cloze['fill_mask'] / cloze['logits']:.0%} of the time of all tokens' predictions."
+    )
+
+
+def plot(table: dict[str, dict[str, float]], path: Path) -> None:
+    """Bars of how many times better than PyTorch each contestant is, per workload."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [workload for workload in table if any(workload.startswith(row) for row in ROWS)]
+    figure, axes = pyplot.subplots(figsize=(8, 0.62 * len(rows) + 1.2), layout="constrained")
+    for shift, name, colour in ((-0.2, "numroberta", "#0b6e4f"), (0.2, "ONNX Runtime", "#b0b0b0")):
+        for place, workload in enumerate(rows):
+            figures = table[workload]
+            torch = figures.get("PyTorch", figures.get("sentence-transformers", float("nan")))
+            better = figures[name] / torch
+            higher = next(flag for row, flag in ROWS.items() if workload.startswith(row))
+            times = better if higher else 1 / better
+            axes.barh(place + shift, times, 0.36, color=colour, label=name if place == 0 else None)
+            axes.text(times * 1.03, place + shift, f"{times:.2g}×", va="center", fontsize=9)
+    axes.axvline(1, color="#444444", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), [row.split(", tok")[0] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("times better than PyTorch (its line is 1; real text: sentence-transformers), log scale")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
+def tokenizer_rates(seconds: float) -> Iterator[str]:
+    """Tokens a second of the two backends on books.txt, on one core, in turn."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    from numroberta import Tokenizer
+
+    lines = (CORPUS / "books.txt").read_text("utf-8").splitlines()
+    size = 5000
+    rates: dict[str, list[float]] = {"python": [], "tokenizers": []}
+    backends = {name: Tokenizer.load(TOKENIZER, backend=name) for name in rates}  # type: ignore[arg-type]
+    end = time.perf_counter() + seconds
+    first = 0
+    while time.perf_counter() < end:
+        for name, backend in backends.items():
+            start = time.perf_counter()
+            ids, _ = backend.encode_ids(lines[first : first + size], truncation=False)
+            rates[name].append(sum(map(len, ids)) / (time.perf_counter() - start))
+        first = (first + size) % (len(lines) - size)
+    for name, values in rates.items():
+        yield f"{name:10s} {statistics.median(values):>12,.0f} tokens/s"
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["serve"]:
+        return serve(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    if sys.argv[1:2] == ["export"]:
+        return export(Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["encoder", "tokenizer"], default="encoder")
+    parser.add_argument("--quick", action="store_true", help="less repetition: about two minutes")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for every contestant")
+    parser.add_argument("--work", type=Path, help="keep the 660 MB of weights and graph here, to use them again")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    if options.what == "tokenizer":
+        return print("\n".join(tokenizer_rates(5 if options.quick else 30)))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.work or Path(temporary)
+        prepare(folder)
+        table = measure(folder, options.threads, options.quick)
+    print("\n".join(markdown(table, options.threads)))
+    if options.json:
+        options.json.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
+    if options.plot:
+        plot(table, options.plot)
+    return None
+
+
+if __name__ == "__main__":
+    main()
