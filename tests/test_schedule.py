@@ -1,0 +1,219 @@
+"""Every text once and in order; threads end and BLAS gets its own threads back, whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import random_model
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numroberta import schedule
+from numroberta.kernels import Scratch
+
+threadpoolctl = pytest.importorskip("threadpoolctl")
+LENGTHS = st.lists(st.integers(0, 600), max_size=60)
+
+
+def blas_threads():
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+def workers():
+    return [thread for thread in threading.enumerate() if thread.name == "numroberta"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind():
+    """With BLAS set to two threads first, so that holding it to one can be seen even on one core."""
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        assert 2 in before
+        yield
+        assert blas_threads() == before
+    assert workers() == []
+
+
+@given(LENGTHS, st.integers(1, 40), st.booleans(), st.integers(1, 4))
+def test_every_text_is_in_one_group_which_is_not_too_large(lengths, most_texts, alone, at_least):
+    groups = schedule.groups(lengths, most_texts, alone, at_least)
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    for group in groups:
+        assert len(group) <= (1 if alone else most_texts)
+        assert len(group) == 1 or sum(lengths[i] for i in group) <= schedule.COLUMNS
+
+
+@given(LENGTHS.filter(lambda lengths: sum(lengths) > 2000), st.integers(2, 4))
+def test_enough_work_gives_each_thread_a_group(lengths, threads):
+    assert len(schedule.groups(lengths, 32, alone=False, at_least=threads)) >= threads
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("number", [0, 1, 2, 7, 50])
+@pytest.mark.parametrize("one_at_a_time", [False, True])
+def test_results_come_in_the_order_of_the_jobs_with_blas_held_to_one_thread(number, threads, one_at_a_time):
+    def job(i):
+        def work(share):
+            time.sleep(0.001 * (i % 3))
+            return i, set(blas_threads()), sum(share(lambda part, scratch: part.stop, [slice(i), slice(2 * i)]))
+
+        return work
+
+    found = schedule.run([job(i) for i in range(number)], threads, "float32", one_at_a_time)
+    assert found == [(i, {1}, 3 * i) for i in range(number)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_a_team_gives_what_one_thread_gives_in_the_order_of_the_parts(threads):
+    parts = [slice(i, i + 1) for i in range(11)]
+
+    def function(part, scratch):
+        time.sleep(0.001 * (part.start % 3))
+        return part.start, threading.current_thread().name
+
+    expected = [i for i, _ in schedule.alone(Scratch("float32"))(function, parts)]
+    with schedule.team(threads, "float32") as share:
+        for _ in range(3):
+            found = list(share(function, parts))
+            assert [i for i, _ in found] == expected
+            assert len({name for _, name in found}) == min(threads, 2)  # the caller's thread, and "numroberta"
+        assert list(share(function, [])) == []
+
+
+def test_members_of_a_team_have_scratch_memory_of_their_own():
+    with schedule.team(3, "float64") as share:
+        found = share(lambda part, scratch: scratch("a", (2,)), [slice(i) for i in range(3)])
+    assert {a.dtype for a in found} == {np.dtype("float64")}
+    assert not any(np.shares_memory(found[i], found[j]) for i in range(3) for j in range(i))
+
+
+@pytest.mark.parametrize("failure", [ValueError, MemoryError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("one_at_a_time", [False, True])
+def test_what_a_job_raises_is_raised_and_the_jobs_after_it_are_left(failure, threads, one_at_a_time):
+    done = []
+
+    def job(i):
+        def work(share):
+            if i == 3:
+                raise failure("job 3")
+            time.sleep(0.002)
+            done.append(i)
+
+        return work
+
+    with pytest.raises(failure, match="job 3"):
+        schedule.run([job(i) for i in range(200)], threads, "float32", one_at_a_time)
+    assert len(done) < 20
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_what_a_member_of_a_team_raises_is_raised_when_all_have_ended(failing):
+    running = set()
+
+    def function(part, scratch):
+        running.add(part.start)
+        time.sleep(0.01)
+        if part.start == failing:
+            raise ValueError(f"part {failing}")
+        time.sleep(0.02)
+        running.discard(part.start)
+
+    with schedule.team(3, "float32") as share, pytest.raises(ValueError, match=f"part {failing}"):
+        share(function, [slice(i, i) for i in range(3)])
+    assert running == {failing}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends the signal of Ctrl-C to itself")
+@pytest.mark.parametrize("one_at_a_time", [False, True])
+@pytest.mark.parametrize("slow", ["caller", "worker"])
+def test_ctrl_c_ends_the_run(slow, one_at_a_time):
+    caller = threading.get_ident()
+    ends = []
+
+    def work(share):
+        def part(_, scratch):
+            here = "caller" if threading.get_ident() == caller else "worker"
+            for _ in range(30 if here == slow else 1):
+                time.sleep(0.01)
+            ends.append(here)
+
+        list(share(part, [slice(0), slice(1)]))
+
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        schedule.run([work] * 200, 2, "float32", one_at_a_time)
+    timer.join()
+    assert len(ends) < 200
+
+
+def test_two_users_at_once_get_their_own_results_and_the_last_one_restores_blas():
+    model = random_model.roberta(dtype="float32", num_threads=2, deterministic=True)
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(4, 200, (6, 30)) for _ in range(2)]
+    expected = [model(ids).last_hidden_state for ids in batches]
+    wrong = []
+
+    def user(number):
+        for _ in range(25):
+            if not np.array_equal(model(batches[number]).last_hidden_state, expected[number]):
+                wrong.append(number)
+
+    users = [threading.Thread(target=user, args=(number,)) for number in range(2)]
+    for thread in users:
+        thread.start()
+    for thread in users:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
+def test_cores_are_those_this_process_may_use():
+    code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    code += "from numroberta.schedule import available_cores; print(available_cores())"
+    root = Path(__file__).parent.parent
+    found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"/sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
+        ({"/sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2.5),
+        ({"/sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
+        (
+            {
+                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "400000\n",
+                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            4,
+        ),
+        ({"/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n", "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_a_containers_quota_is_read_as_version_2_and_1_write_it(files, cores, monkeypatch, tmp_path):
+    def fake_open(path):
+        if path not in files:
+            raise FileNotFoundError(path)
+        copy = tmp_path / Path(path).name
+        copy.write_text(files[path])
+        return copy.open()
+
+    monkeypatch.setattr(schedule, "open", fake_open, raising=False)
+    assert schedule._cgroup_quota() == cores
+
+
+def test_without_threadpoolctl_the_jobs_run_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(schedule, "_controller", lambda: None)
+    found = schedule.run([lambda share: (threading.current_thread(), blas_threads())] * 5, 4, "float32")
+    assert {thread for thread, _ in found} == {threading.main_thread()}
+    assert all(2 in threads for _, threads in found)  # BLAS keeps its own
