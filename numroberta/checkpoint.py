@@ -142,7 +142,7 @@ def _model_folder(folder: Path) -> Path:
     modules = folder / "modules.json"
     if (folder / "config.json").is_file() or not modules.is_file():
         return folder
-    found = _read_json(modules)
+    found = read_json(modules)
     first = found[0] if isinstance(found, list) and found else None
     path = first.get("path") if isinstance(first, dict) else None
     if not isinstance(path, str) or not _is_plain_name(path):
@@ -155,7 +155,7 @@ def _read_config(folder: Path) -> RobertaConfig:
     if not path.is_file():
         raise CheckpointError(f"{folder} has no config.json; found {_listing(folder)}")
     try:
-        return RobertaConfig.from_dict(_read_json(path))
+        return RobertaConfig.from_dict(read_json(path))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -212,7 +212,7 @@ def conversion_command(folder: Path) -> str:
 
 def _read_index(folder: Path) -> dict[str, str]:
     path = folder / INDEX
-    found = _read_json(path)
+    found = read_json(path)
     shards = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(shards, dict) or not shards:
         raise CheckpointError(f"{path} has no weight_map from tensor names to files")
@@ -228,7 +228,7 @@ def _is_plain_name(name: str) -> bool:
     return name not in ("", ".", "..") and not any(letter in name for letter in "/\\:\0")
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:

@@ -12,7 +12,7 @@ How text becomes pieces is in `bpe.py`.  Here: special tokens, pairs, truncation
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,6 +111,14 @@ class Tokenizer:
             what = f"{spec.path} is {spec.foreign}, which" if spec.foreign else "backend='tokenizers'"
             raise ValueError(f"{what} needs the tokenizers package: pip install tokenizers")
         return cls(spec, backend)
+
+    def for_words(self) -> Tokenizer:
+        """The same tokenizer for words cut out of their text: a space is put in front of each that has none.
+
+        It is what `is_split_into_words=True` does in transformers.
+        """
+        backend: Backend = "python" if self.backend == "python" else "tokenizers"
+        return Tokenizer(replace(self._spec, add_prefix_space=True), backend)
 
     @cached_property
     def _token_of(self) -> dict[int, str]:
