@@ -104,20 +104,20 @@ Pieces = TypeVar("Pieces")
 class Memo(dict[str, Pieces]):
     """A dictionary that computes what it lacks: text repeats its words, and merging is the slow step.
 
-    It forgets everything once it is full (about 10 MB), and never keeps a very long word.
+    It forgets everything once it is full, and never keeps a very long word.
     """
 
-    MAX_WORDS = 1 << 16
     MAX_LENGTH = 64
 
-    def __init__(self, compute: Callable[[str], Pieces]):
+    def __init__(self, compute: Callable[[str], Pieces], max_words: int):
         super().__init__()
         self.compute = compute
+        self.max_words = max_words
 
     def __missing__(self, word: str) -> Pieces:
         pieces = self.compute(word)
         if len(word) <= self.MAX_LENGTH:
-            if len(self) >= self.MAX_WORDS:
+            if len(self) >= self.max_words:
                 self.clear()
             self[word] = pieces
         return pieces
@@ -134,7 +134,7 @@ class ByteLevelBPE:
         self.vocab = vocab
         self.rank = {pair: rank for rank, pair in enumerate(merges)}
         self.unk_id = unk_id
-        self._ids: Memo[tuple[int, ...]] = Memo(self._word_ids)
+        self._ids: Memo[tuple[int, ...]] = Memo(self._word_ids, max_words=1 << 16)  # 15 MB when full
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens: steps 1 to 4."""

@@ -42,7 +42,7 @@ class PythonBackend:
         unk_id = None if spec.unk_token is None else spec.vocab[spec.unk_token]
         self.bpe = ByteLevelBPE(spec.vocab, spec.merges, unk_id)
         self.unk_token = spec.unk_token
-        self._located = Memo(self._locate)
+        self._located = Memo(self._locate, max_words=1 << 14)  # 12 MB when full
         self.add_prefix_space = spec.add_prefix_space
         self.added = {token.content: token for token in spec.added}
         kinds = [[t.content for t in spec.added if t.normalized is normalized] for normalized in (False, True)]

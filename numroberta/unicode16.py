@@ -2,8 +2,8 @@
 
 Python's own `unicodedata` is of another Unicode version in each Python (13 in 3.10, 16 in 3.14), and a code point that
 is unassigned in one version may be a letter in the next.  A tokenizer must cut a text the same way everywhere, so the
-classes are written down here, in the version that the `tokenizers` library has (0.21 and later), and
-`tests/test_unicode16.py` compares every code point with it.
+classes are written down here, in the version that the `tokenizers` library cuts by (from 0.21.4 on; 0.21.0 and older
+have Unicode 14), and `tests/test_unicode16.py` compares every code point with it.
 
 Each table is a list of run lengths: the first number of code points are outside the class, the next inside, and so on:
     "65 26 6 26" -> 0..64 outside, 65..90 (A-Z) inside, 91..96 outside, 97..122 (a-z) inside.

@@ -115,9 +115,9 @@ def test_unknown_bytes_are_left_out_or_become_unk():
 
 
 def test_the_memory_for_words_is_bounded():
-    memo = Memo(len)
-    for number in range(Memo.MAX_WORDS + 10):
+    memo = Memo(len, max_words=100)
+    for number in range(250):
         assert memo[f"w{number}"] == len(f"w{number}")
-    assert len(memo) <= Memo.MAX_WORDS
+        assert 1 <= len(memo) <= 100
     assert memo["x" * 10_000] == 10_000
     assert "x" * 10_000 not in memo
