@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import mmap
 import os
 import warnings
@@ -72,7 +73,7 @@ class Roberta:
         deterministic: bool = False,
         low_memory: bool = False,
     ):
-        if np.dtype(dtype) not in (np.float32, np.float64):
+        if dtype not in ("float32", "float64", np.float32, np.float64):
             raise ValueError(f"dtype={dtype!r}, expected 'float32' or 'float64'")
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"num_threads={num_threads}, expected at least 1, or None for the cores this process has")
@@ -256,7 +257,7 @@ class TextEncoder:
 
     def encode(
         self,
-        sentences: str | Sequence[str],
+        sentences: str | Iterable[str],
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
@@ -272,7 +273,7 @@ class TextEncoder:
         pooling: str | None = None,
         **refused: object,
     ) -> Any:
-        """Sentence vectors: (hidden,) for a string, (texts, hidden) for a list; `SentenceTransformer.encode`.
+        """Sentence vectors: (hidden,) for a string, (texts, hidden) for several; `SentenceTransformer.encode`.
 
         prompt: text put in front of each text; prompt_name: one that the folder names.
         batch_size: most texts computed side by side in a thread; the numbers do not depend on it beyond rounding.
@@ -294,7 +295,7 @@ class TextEncoder:
         if precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r}, expected one of {', '.join(map(repr, PRECISIONS))}")
         single = isinstance(sentences, str)
-        texts: Sequence[str] = [sentences] if isinstance(sentences, str) else sentences
+        texts = texts_of(sentences)
         if output_value == "token_embeddings":
             rows = self._token_embeddings(texts, self._prompt(prompt, prompt_name), batch_size)
             return rows[0] if single else rows
@@ -768,8 +769,23 @@ def warn_of_cuts(cut: int, texts: int, left_out: int, max_length: int) -> None:
         warnings.warn(
             f"{cut:,} of {texts:,} texts have more than {max_length} tokens: only the first {max_length} were read, "
             f"{left_out:,} tokens were left out",
-            stacklevel=3,
+            stacklevel=_stacklevel_of_the_caller(),
         )
+
+
+def _stacklevel_of_the_caller() -> int:
+    """The `stacklevel` at which a warning of the calling function points out of this package, at the user's line."""
+    level, frame = 0, inspect.currentframe()
+    while frame and frame.f_globals["__name__"].startswith("numroberta."):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def texts_of(sentences: object) -> list[str]:
+    """A list of texts; raises TypeError for what is neither a text nor a collection of any."""
+    if isinstance(sentences, bytes) or not isinstance(sentences, Iterable):
+        raise TypeError(f"sentences is {type(sentences).__name__}, expected a string or a list of strings")
+    return [sentences] if isinstance(sentences, str) else list(sentences)
 
 
 def load(
