@@ -1,6 +1,7 @@
 """The command line: arguments in, one call, output out.
 
-Exit codes: 0 done, 1 a comparison that failed, 2 unusable input or arguments, 130 interrupted.
+Exit codes: 0 done, 1 a comparison that failed, 2 unusable input or arguments, 130 interrupted (Ctrl-C),
+143 told to stop (SIGTERM).
 """
 
 from __future__ import annotations
@@ -8,20 +9,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numroberta.pooling import POOLINGS
 
 if TYPE_CHECKING:
+    from numroberta.corpus import Summary
     from numroberta.model import TextEncoder
+    from numroberta.rows import Rows
 
 Parsers = Any  # what argparse's add_subparsers returns has no public name
 
 PREVIEW = 5  # numbers of a vector that are shown
+WIDEST = 100  # characters of a text that a ranking shows
+MOST_LOGGED = 10  # skipped rows that are told one by one
 MOST_COMPARED = 12  # texts for which a cosine matrix is still readable
 
 
@@ -29,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="numroberta", description="RoBERTa in NumPy: text in, vectors out.")
     parsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (add_embed, add_tokenize, add_info, add_view, add_trace, add_compare):
+    for add in (add_embed, add_tokenize, add_info, add_view, add_trace, add_compare, add_search, add_verify):
         add(parsers)
     options = parser.parse_args(arguments)
     warnings.showwarning = lambda message, *_: print(f"numroberta: {message}", file=sys.stderr)
@@ -46,13 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser, dtypes: Sequence[str] = ("float32", "float64")) -> None:
     """The options of every command that computes with a model."""
     parser.add_argument(
         "--model", default="tiny", help="tiny (built in), a folder, or a name on the hub (default: tiny)"
     )
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"], help="of the arithmetic")
+    half = "; float16: only in the file" if "float16" in dtypes else ""
+    parser.add_argument("--dtype", default="float32", choices=dtypes, help=f"of the arithmetic{half}")
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
     parser.add_argument(
         "--deterministic", action="store_true", help="the same bits in any batch, on any number of cores"
@@ -66,7 +73,7 @@ def load_model(options: argparse.Namespace) -> TextEncoder:
 
     return load(
         options.model,
-        dtype=options.dtype,
+        dtype="float64" if options.dtype == "float64" else "float32",
         num_threads=options.threads,
         deterministic=options.deterministic,
         low_memory=options.low_memory,
@@ -84,32 +91,71 @@ def read_texts(arguments: Iterable[str]) -> Iterator[str]:
 
 
 def add_embed(parsers: Parsers) -> None:
-    parser = parsers.add_parser("embed", help="texts to vectors")
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; - reads a text a line from standard input")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write all vectors: .npy or .jsonl")
-    parser.add_argument("--pooling", default="mean", choices=["mean", "cls", "max"], help="(default: mean)")
+    parser = parsers.add_parser("embed", help="texts to vectors: texts as arguments, or -f FILE… -o OUT for any number")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="a text; - reads a text a line from standard input")
+    parser.add_argument(
+        "-f",
+        "--files",
+        nargs="+",
+        metavar="FILE",
+        help=".txt (a text a line), .jsonl, .csv, .tsv, each also .gz; .parquet; - for standard input",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="write all vectors: .npy, .jsonl, .jsonl.gz or .parquet"
+    )
+    parser.add_argument("--pooling", choices=POOLINGS, help="(default: as the model's folder says, else mean)")
     parser.add_argument("--normalize", action="store_true", help="vectors of length 1")
-    add_model_options(parser)
+    add_model_options(parser, dtypes=("float32", "float16", "float64"))
+    files = parser.add_argument_group("files")
+    add_field_options(files)
+    files.add_argument(
+        "--long",
+        default="truncate",
+        choices=["truncate", "split", "error"],
+        help="a text that is too long: its beginning only, the mean of its parts, or stop (default: truncate)",
+    )
+    files.add_argument(
+        "--errors",
+        default="stop",
+        choices=["stop", "skip"],
+        help="a row without text: stop, or a zero vector and a line in OUT.skipped.jsonl (default: stop)",
+    )
+    files.add_argument("--resume", action="store_true", help="go on with what a killed run left")
+    files.add_argument("--overwrite", action="store_true", help="replace OUT, or what a killed run left")
+    files.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
     parser.set_defaults(run=run_embed)
 
 
-def run_embed(options: argparse.Namespace) -> None:
-    if options.output and options.output.suffix not in (".npy", ".jsonl"):
-        raise ValueError(f"--output {options.output}: expected a name that ends in .npy or .jsonl")
+def add_field_options(parser: Any) -> None:
+    """The options that say where in a file the texts are."""
+    parser.add_argument(
+        "--field",
+        "--column",
+        metavar="NAME",
+        help="field or column of the text (default: text); in .csv and .tsv a number: there is no header line",
+    )
+    parser.add_argument(
+        "--format", choices=["txt", "jsonl", "csv", "tsv", "parquet"], help="where the file's name does not say it"
+    )
+
+
+def run_embed(options: argparse.Namespace) -> int:
+    if bool(options.files) == bool(options.texts):
+        raise ValueError("embed: expected texts, or -f FILE… -o OUT, and not both")
+    if options.output:
+        return embed_into(options)
+    if options.files:
+        raise ValueError("embed -f: expected -o OUT, the file that the vectors are written to")
     texts = list(read_texts(options.texts))
-    model = load_model(options)
-    vectors = model.encode(
+    vectors = load_model(options).encode(
         texts,
         pooling=options.pooling,
         normalize_embeddings=options.normalize,
         show_progress_bar=sys.stderr.isatty() and len(texts) > 100,
     )
     count, dimensions = vectors.shape
-    print(f"{count:,} texts × {dimensions} dimensions, {vectors.dtype}, {options.pooling} pooling, {options.model}")
-    if options.output:
-        write_vectors(options.output, texts, vectors)
-        print(f"written to {options.output}")
-        return
+    pooling = f"{options.pooling} pooling, " if options.pooling else ""
+    print(f"{count:,} texts × {dimensions} dimensions, {vectors.dtype}, {pooling}{options.model}")
     shown = slice(None, MOST_COMPARED)
     for number, (text, vector) in enumerate(zip(texts[shown], vectors[shown], strict=True), start=1):
         numbers = " ".join(f"{value: .3f}" for value in vector[:PREVIEW])
@@ -123,22 +169,92 @@ def run_embed(options: argparse.Namespace) -> None:
         print("     " + "".join(f"{number:7d}" for number in range(1, len(vectors[shown]) + 1)))
         for number, row in enumerate(cosine_similarity(vectors[shown], vectors[shown]), start=1):
             print(f"{number:3d}  " + "".join(f"{value:7.3f}" for value in row))
+    return 0
 
 
-def write_vectors(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:
-    """All vectors under this name, which appears only when it is complete."""
-    partial = path.with_name(f"{path.name}.partial")
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which stops a run as Ctrl-C does."""
+
+
+def embed_into(options: argparse.Namespace) -> int:
+    """All vectors into one file, which can be resumed whatever happens."""
+    from numroberta.corpus import Summary, check_files, embed_files
+    from numroberta.meter import Meter
+    from numroberta.rows import Given
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    inputs = options.files or ["-" if text == "-" else Given([text]) for text in options.texts]
+    done = Summary()
+    skipped = 0
+
+    def log(line: str) -> None:
+        nonlocal skipped
+        skipped += 1
+        if skipped <= MOST_LOGGED:
+            print(f"numroberta: {line}", file=sys.stderr)
+        elif skipped == MOST_LOGGED + 1:
+            print(f"numroberta: further ones are listed in {options.output}.skipped.jsonl only", file=sys.stderr)
+
+    def report(summary: Summary, rows: Rows) -> None:
+        nonlocal done
+        done = summary
+        meter(summary, rows)
+
+    checks = {"format": options.format, "resume": options.resume, "overwrite": options.overwrite}
+    check_files(inputs, options.output, **checks)
+    earlier = signal.signal(signal.SIGTERM, terminate)
     try:
-        with partial.open("wb") as file:
-            if path.suffix == ".npy":
-                np.save(file, vectors)
-            else:
-                for text, vector in zip(texts, vectors, strict=True):
-                    row = {"text": text, "embedding": [float(value) for value in vector]}
-                    file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        partial.replace(path)
+        with Meter(options.quiet) as meter:
+            summary = embed_files(
+                load_model(options),
+                inputs,
+                options.output,
+                field=options.field,
+                dtype=options.dtype,
+                pooling=options.pooling,
+                normalize_embeddings=options.normalize,
+                long=options.long,
+                errors=options.errors,
+                report=report,
+                log=log,
+                **checks,
+            )
+    except (ValueError, OSError, KeyboardInterrupt) as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        print(f"numroberta: {'interrupted' if stopped else error}", file=sys.stderr)
+        if done.texts:
+            again = ", with the same input from its beginning" if "-" in inputs else ""
+            print(
+                f"numroberta: {done.texts:,} texts are safe: the same command with --resume goes on{again}",
+                file=sys.stderr,
+            )
+        return 143 if isinstance(error, Terminated) else 130 if stopped else 2
     finally:
-        partial.unlink(missing_ok=True)
+        signal.signal(signal.SIGTERM, earlier)
+    if not options.quiet:
+        print(told(summary, options))
+    return 0
+
+
+def told(summary: Summary, options: argparse.Namespace) -> str:
+    """What a run has done, in a line or two."""
+    if not summary.texts and options.resume:
+        return f"{options.output} is complete: nothing to resume (--overwrite starts anew)"
+    rate = f", {summary.tokens / summary.seconds:,.0f} tokens/s" if summary.seconds else ""
+    lines = [f"{summary.texts:,} texts, {summary.tokens:,} tokens in {summary.seconds:,.1f} s{rate}: {options.output}"]
+    if summary.resumed:
+        lines.append(f"{summary.resumed:,} of them had been done before")
+    if summary.long and options.long == "split":
+        lines.append(f"{summary.long:,} long texts: the mean of their parts")
+    elif summary.long:
+        lines.append(
+            f"{summary.long:,} long texts were truncated, {summary.left_out:,} tokens left out: --long split reads all"
+        )
+    if summary.skipped:
+        lines.append(f"{summary.skipped:,} rows were skipped and have zero vectors: {summary.skipped_list} lists them")
+    return "\n".join(lines)
 
 
 def add_tokenize(parsers: Parsers) -> None:
@@ -205,6 +321,8 @@ def add_view(parsers: Parsers) -> None:
 def run_view(options: argparse.Namespace) -> None:
     from numroberta.view import examine, render
 
+    if not options.output.parent.is_dir():
+        raise ValueError(f"--output {options.output}: {options.output.parent} is not a folder")
     findings = examine(load_model(options), list(read_texts(options.texts)))
     page = render(findings).encode()
     options.output.write_bytes(page)
@@ -265,3 +383,58 @@ def run_compare(options: argparse.Namespace) -> int:
     else:
         print(parity.report(comparison, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return 0 if comparison.alike else 1
+
+
+def add_search(parsers: Parsers) -> None:
+    parser = parsers.add_parser("search", help="the texts nearest to a query, by the vectors that embed wrote")
+    parser.add_argument(
+        "queries", nargs="+", metavar="QUERY", help="a text; - reads a query a line from standard input"
+    )
+    parser.add_argument("--vectors", type=Path, required=True, metavar="OUT.npy", help="what `embed -o` wrote")
+    parser.add_argument(
+        "--texts", nargs="+", required=True, metavar="FILE", help="the files that were embedded, in the same order"
+    )
+    parser.add_argument("-k", type=int, default=10, help="how many (default: 10)")
+    parser.add_argument("--pooling", choices=POOLINGS, help="as it was for the vectors")
+    add_field_options(parser)
+    add_model_options(parser)
+    parser.set_defaults(run=run_search)
+
+
+def run_search(options: argparse.Namespace) -> None:
+    from numroberta.rows import Rows, texts_at
+    from numroberta.search import nearest, open_vectors
+
+    rows = Rows(options.texts, format=options.format, field=options.field, keep_fields=False, skip_bad=True)
+    queries = list(read_texts(options.queries))
+    model = load_model(options)
+    vectors = open_vectors(options.vectors, model.embedder(pooling=options.pooling).dimension)
+    found = nearest(model.encode(queries, pooling=options.pooling), vectors, options.k)
+    texts, count = texts_at(rows, {hit.row for hits in found for hit in hits})
+    if count != len(vectors):
+        raise ValueError(
+            f"{options.vectors} has {len(vectors):,} vectors, and --texts has {count:,} rows: expected the same files, "
+            "in the same order, as were embedded"
+        )
+    for query, hits in zip(queries, found, strict=True):
+        print(query)
+        for rank, hit in enumerate(hits, start=1):
+            row = texts[hit.row]
+            line = " ".join((row.text or "").split())
+            where = f"{Path(row.file).name}:{row.line}"
+            print(f"{rank:4d}  {hit.score:6.3f}  {where}  {line if len(line) <= WIDEST else line[:WIDEST] + '…'}")
+
+
+def add_verify(parsers: Parsers) -> None:
+    parser = parsers.add_parser("verify", help="hold a model against PyTorch, layer by layer")
+    parser.add_argument("model", help="tiny (built in), a folder, or a name on the hub")
+    parser.add_argument("--revision", help="branch, tag or commit on the hub")
+    parser.set_defaults(run=run_verify)
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    from numroberta import verify
+
+    found = verify.verify(options.model, revision=options.revision)
+    print(verify.report(found))
+    return 0 if found.right else 1

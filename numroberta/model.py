@@ -9,18 +9,18 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import islice
 from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta import encoder, heads, schedule, tasks
+from numroberta import encoder, heads, schedule, stream, tasks
 from numroberta.checkpoint import Checkpoint, open_checkpoint
 from numroberta.encoder import Cut, Share, Texts, Trace, Weights
 from numroberta.pooling import POOLINGS, PRECISIONS, pool, quantize, similarity, similarity_pairwise
 from numroberta.pooling import normalize as normalized
 from numroberta.sentence import read_sentence_settings
+from numroberta.stream import WINDOW
 from numroberta.tokenizer import Tokenizer
 from numroberta.words import AGGREGATIONS as WORD_AGGREGATIONS
 from numroberta.words import (
@@ -39,9 +39,6 @@ Array = NDArray[Any]
 R = TypeVar("R")
 TextOrPair = str | tuple[str, str] | dict[str, str]
 TextsOrPairs = TextOrPair | Sequence[TextOrPair]
-
-# Texts tokenized and sorted together; what is in memory at a time is a window, never all texts.
-WINDOW = 1024
 
 
 class RobertaOutput(NamedTuple):
@@ -331,18 +328,37 @@ class TextEncoder:
         prompt: str | None = None,
         prompt_name: str | None = None,
         truncate_dim: int | None = None,
+        long: str = "truncate",
     ) -> Iterator[Array]:
-        """Blocks of sentence vectors, (up to WINDOW, hidden) each, in order, from any iterable of texts.
+        """Blocks of sentence vectors, (up to `stream.WINDOW`, hidden) each, in order, from any iterable of texts.
 
-        Reads at most WINDOW texts ahead, so memory does not grow with their number.  Arguments as in `encode`.
+        Reads a window of texts, yields its vectors, and only then reads on: memory does not grow with their number.
+        long: what becomes of a text of more than `max_length` tokens.  "truncate": its first tokens only, with one
+            warning at the end; "split": the mean of overlapping parts, weighted by their tokens; "error": ValueError.
+        Other arguments as in `encode`.
         """
-        if pooling is not None and pooling not in POOLINGS:
-            raise ValueError(f"pooling={pooling!r}, expected one of {', '.join(map(repr, POOLINGS))}, or None")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}, expected at least 1")
-        dimension = self._dimension(pooling, truncate_dim)
-        return self._blocks(
-            sentences, self._prompt(prompt, prompt_name), batch_size, normalize_embeddings, pooling, dimension
+        embedder = self.embedder(batch_size, normalize_embeddings, pooling, prompt, prompt_name, truncate_dim, long)
+        return self._blocks(sentences, embedder)
+
+    def embedder(
+        self,
+        batch_size: int = 32,
+        normalize_embeddings: bool = False,
+        pooling: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncate_dim: int | None = None,
+        long: str = "truncate",
+    ) -> Embedder:
+        """What `encode_stream` does to each window of texts, for who makes the windows; same arguments."""
+        return Embedder(
+            self,
+            batch_size=batch_size,
+            normalize=normalize_embeddings,
+            pooling=pooling,
+            prompt=self._prompt(prompt, prompt_name),
+            dimension=self._dimension(pooling, truncate_dim),
+            long=long,
         )
 
     def _dimension(self, pooling: str | None, truncate_dim: int | None) -> int:
@@ -365,44 +381,43 @@ class TextEncoder:
             raise ValueError(f"prompt_name={name!r}: this model names {known}; give the text itself as prompt=")
         return self.sentence.prompts[name]
 
-    def _sentence_ids(self, texts: Sequence[str], prompt: str, first: int = 0) -> tuple[list[list[int]], list[int]]:
+    def _sentence_ids(
+        self, texts: Sequence[str], prompt: str, truncation: bool = True
+    ) -> tuple[list[list[int]], list[int]]:
         """(ids of each text, how many of its tokens were cut off), with the prompt and in the case the model wants."""
-        for i, text in enumerate(texts, start=first):
-            if not isinstance(text, str):
-                raise TypeError(f"sentences[{i}] is {type(text).__name__}, expected a string")
         if prompt:
             texts = [prompt + text for text in texts]
         if self.sentence.do_lower_case:
             texts = [text.lower() for text in texts]
-        return self.tokenizer.encode_ids(texts, max_length=self.max_length)
+        return self.tokenizer.encode_ids(texts, max_length=self.max_length, truncation=truncation)
 
-    def _blocks(
-        self,
-        sentences: Iterable[str],
-        prompt: str,
-        batch_size: int,
-        normalize: bool,
-        pooling: str | None,
-        dimension: int,
-    ) -> Iterator[Array]:
-        skip = 0
-        if prompt and not self.sentence.include_prompt:
-            skip = len(self._sentence_ids([prompt], "")[0][0]) - 1  # all but </s>
+    def _blocks(self, sentences: Iterable[str], embedder: Embedder) -> Iterator[Array]:
         texts = cut = left_out = 0
-        remaining = iter(sentences)
-        while window := list(islice(remaining, WINDOW)):
-            ids, dropped = self._sentence_ids(window, prompt, first=texts)
-            vectors = self.vectors(ids, batch_size, pooling, skip)[:, :dimension]
-            yield normalized(vectors) if normalize else vectors
+        for window in stream.windows(sentences, lambda text: len(text) if isinstance(text, str) else 0):
+            refuse_other_than_strings(window, texts)
+            read = embedder.read(window)
+            if embedder.long == "error" and any(read.beyond):
+                i = next(i for i, beyond in enumerate(read.beyond) if beyond)
+                raise ValueError(f"sentences[{texts + i}] {embedder.too_long(read.tokens[i])}")
+            yield embedder.compute(read)
             texts += len(window)
-            cut += sum(map(bool, dropped))
-            left_out += sum(dropped)
-        warn_of_cuts(cut, texts, left_out, self.max_length)
+            cut += sum(map(bool, read.beyond))
+            left_out += sum(read.beyond)
+        if embedder.long == "truncate":
+            warn_of_cuts(cut, texts, left_out, self.max_length)
 
     def vectors(
-        self, ids: Sequence[Sequence[int]], batch_size: int = 32, pooling: str | None = None, skip: int = 0
+        self,
+        ids: Sequence[Sequence[int]],
+        batch_size: int = 32,
+        pooling: str | None = None,
+        skip: int = 0,
+        merge: Callable[[Array], Array] | None = None,
     ) -> Array:
-        """Sentence vectors of token ids, a list per text -> (texts, hidden); skip: tokens at the start not to pool."""
+        """Sentence vectors of token ids, a list per text -> (texts, hidden).
+
+        skip: tokens at the start not to pool.  merge: what is done to the pooled vectors before the folder's steps.
+        """
         modes = self.sentence.pooling if pooling is None else (pooling,)
         texts = self._rows(ids)
         # The last layer need not compute the tokens that nobody reads.
@@ -410,6 +425,8 @@ class TextEncoder:
         vectors: Array = np.stack(
             self.model.read(texts, lambda read: pool(read.last, modes, skip), wanted=wanted, most_texts=batch_size)
         )
+        if merge is not None:
+            vectors = merge(vectors)
         for step in self.sentence.steps if pooling is None else ():
             vectors = step(vectors)
         return vectors
@@ -420,6 +437,7 @@ class TextEncoder:
         return [(row, self.model.position_ids(row)) for row in rows]
 
     def _token_embeddings(self, texts: Sequence[str], prompt: str, batch_size: int) -> list[Array]:
+        refuse_other_than_strings(texts)
         ids, dropped = self._sentence_ids(texts, prompt)
         rows = self.model.read(self._rows(ids), lambda read: read.last.T.copy(), most_texts=batch_size)
         warn_of_cuts(sum(map(bool, dropped)), len(texts), sum(dropped), self.max_length)
@@ -751,6 +769,61 @@ class TextEncoder:
         return found[0] if top_k == 1 else found
 
 
+class Embedder:
+    """Sentence vectors of one window of texts after the other, in two steps: `compute(read(texts))`.
+
+    Raises ValueError for a pooling or a way with long texts that there is not, when it is made.
+    """
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        *,
+        batch_size: int,
+        normalize: bool,
+        pooling: str | None,
+        prompt: str,
+        dimension: int,
+        long: str,
+    ):
+        if pooling is not None and pooling not in POOLINGS:
+            raise ValueError(f"pooling={pooling!r}, expected one of {', '.join(map(repr, POOLINGS))}, or None")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}, expected at least 1")
+        if long not in stream.LONG:
+            raise ValueError(f"long={long!r}, expected one of {', '.join(map(repr, stream.LONG))}")
+        self.encoder = encoder
+        self.batch_size, self.normalize, self.pooling = batch_size, normalize, pooling
+        self.prompt, self.dimension, self.long = prompt, dimension, long
+        self.head = len(encoder._sentence_ids([prompt], "")[0][0]) - 1  # <s> and the prompt: all but </s>
+        self.skip = self.head if prompt and not encoder.sentence.include_prompt else 0
+
+    def read(self, texts: Sequence[str]) -> stream.Window:
+        """Token ids of a window; `beyond` says which texts were too long."""
+        return stream.tokenized(
+            texts,
+            lambda distinct: self.encoder._sentence_ids(distinct, self.prompt, truncation=False)[0],
+            max_length=self.encoder.max_length,
+            head=self.head,
+            split=self.long == "split",
+        )
+
+    def compute(self, window: stream.Window) -> Array:
+        """The texts' vectors, (texts, hidden)."""
+        vectors = self.encoder.vectors(
+            window.parts,
+            self.batch_size,
+            self.pooling,
+            self.skip,
+            merge=lambda pooled: stream.merged(pooled, window, self.skip),
+        )[window.which, : self.dimension]  # (distinct texts, hidden) -> (texts, dimension)
+        return normalized(vectors) if self.normalize else vectors
+
+    def too_long(self, tokens: int) -> str:
+        """Why long="error" refuses a text."""
+        return f'has {tokens:,} tokens, and {self.encoder.max_length} fit: "truncate" or "split" takes it'
+
+
 def refuse_what_numpy_has_not(convert_to_tensor: bool, device: object, others: dict[str, object]) -> None:
     """Raises ValueError for arguments of `SentenceTransformer.encode` that mean PyTorch, other devices or processes."""
     if convert_to_tensor:
@@ -761,6 +834,13 @@ def refuse_what_numpy_has_not(convert_to_tensor: bool, device: object, others: d
         raise ValueError("pool and chunk_size are for several processes: numroberta uses all cores from one")
     if others:
         raise TypeError(f"encode has no argument {', '.join(map(repr, others))}")
+
+
+def refuse_other_than_strings(texts: Sequence[object], first: int = 0) -> None:
+    """TypeError for what is no text; `first` is the number of the first one."""
+    for i, text in enumerate(texts, start=first):
+        if not isinstance(text, str):
+            raise TypeError(f"sentences[{i}] is {type(text).__name__}, expected a string")
 
 
 def warn_of_cuts(cut: int, texts: int, left_out: int, max_length: int) -> None:

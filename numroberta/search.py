@@ -1,0 +1,78 @@
+"""Exact search: the rows of a file of vectors that are nearest to a query by cosine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numroberta.pooling import normalize
+
+Array = NDArray[Any]
+
+BLOCK = 1 << 24  # bytes of float32 that are compared at a time
+
+
+class Hit(NamedTuple):
+    """A row that was found."""
+
+    row: int  # from 0
+    score: float  # cosine, -1 to 1
+
+
+def open_vectors(path: Path, dimension: int) -> Array:
+    """A .npy file of vectors, (rows, dimension), mapped; ValueError where it holds something else."""
+    try:
+        vectors: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no .npy file of vectors ({error}): `numroberta embed -o` writes one") from None
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
+        found = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else "several arrays"
+        raise ValueError(f"{path} holds {found}, expected (rows, {dimension}) floats")
+    if vectors.shape[1] != dimension:
+        raise ValueError(
+            f"{path} has vectors of {vectors.shape[1]} dimensions, and this model makes {dimension}: "
+            "give the --model that made them"
+        )
+    return vectors
+
+
+def nearest(queries: Array, vectors: Array, k: int) -> list[list[Hit]]:
+    """For each query the k rows of the highest cosine, best first, the earlier row where two are equal.
+
+    queries: (q, d).  vectors: (n, d), mapped or in memory; read once, a block at a time.  A zero vector (a row that was
+    skipped) or one with NaN has no direction and is never found.  Raises ValueError for k below 1.
+    """
+    if k < 1:
+        raise ValueError(f"k={k}, expected at least 1")
+    wanted = normalize(queries.astype(np.float32))
+    best = np.full((len(queries), 0), -np.inf, np.float32)
+    rows = np.zeros((len(queries), 0), np.int64)
+    size = max(1, BLOCK // (4 * vectors.shape[1]))
+    for start in range(0, len(vectors), size):
+        block = np.asarray(vectors[start : start + size], np.float32)
+        norms = np.linalg.norm(block, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scores = (wanted @ block.T) / norms  # (q, d) @ (d, block) -> (q, block)
+        scores[:, ~((norms > 0) & np.isfinite(norms))] = -np.inf
+        numbers = np.broadcast_to(np.arange(start, start + len(block)), scores.shape)
+        best = np.concatenate([best, scores], axis=1)  # (q, up to k + block)
+        rows = np.concatenate([rows, numbers], axis=1)
+        order = _first(best, k)
+        best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
+    return [
+        [Hit(int(row), float(score)) for row, score in zip(numbers, scores, strict=True) if score > -np.inf]
+        for numbers, scores in zip(rows, best, strict=True)
+    ]
+
+
+def _first(scores: Array, k: int) -> Array:
+    """Indices of each row's k highest scores, best first, the earlier one where two are equal: (q, n) -> (q, k)."""
+    if scores.shape[1] > 4 * k:  # all that reach the k-th highest score; ties may be more than k
+        kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
+        few = [np.flatnonzero(row >= least) for row, least in zip(scores, kth, strict=True)]
+        order = [i[np.argsort(-row[i], kind="stable")[:k]] for row, i in zip(scores, few, strict=True)]
+        return np.stack(order)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
