@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+import webbrowser
 from html.parser import HTMLParser
 
 import numpy as np
@@ -219,8 +220,18 @@ def test_the_command_writes_the_page_and_says_where(tmp_path, capsys):
     assert main(["view", *TEXTS[:2], "-o", str(target)]) == 0
     assert f"written to {target}" in capsys.readouterr().out
     assert [text["text"] for text in json.loads(Elements(target.read_text("utf-8")).scripts[0])["texts"]] == TEXTS[:2]
-    assert main(["view", "text", "-o", str(tmp_path / "missing" / "page.html")]) == 2
-    assert "missing" in capsys.readouterr().err
+
+
+def test_the_command_refuses_a_folder_that_is_not_there_before_it_computes(tmp_path, capsys):
+    assert main(["view", "text", "--model", "no such model", "-o", str(tmp_path / "missing" / "page.html")]) == 2
+    assert "missing is not a folder" in capsys.readouterr().err
+
+
+def test_the_command_opens_the_page_if_asked(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    assert main(["view", "text", "-o", str(tmp_path / "a page.html"), "--open"]) == 0
+    assert opened == [(tmp_path / "a page.html").as_uri()]
 
 
 # --- in a browser ------------------------------------------------------------------------------------------------
@@ -272,19 +283,19 @@ def percents(weights):
     return [f"{100 * weight:.1f}" for weight in weights]
 
 
-def alone(tiny, text):
-    """What the model computes, as the page has it computed: with the other texts of the page."""
+def attentions(tiny, text):
+    """(layers, heads, n, n) of a text, computed beside the others as the page has it: rounding is then the same."""
     rows = [np.array(tiny.tokenizer(other).ids) for other in TEXTS]
     reads = tiny.model.read(
         [(row, tiny.model.position_ids(row)) for row in rows],
         lambda read: [layer.astype(np.float64) for layer in read.attentions],
         output_attentions=True,
     )
-    return np.stack(reads[text])  # (layers, heads, n, n)
+    return np.stack(reads[text])
 
 
 def test_a_click_on_a_head_and_a_mouse_over_a_token_show_numpys_numbers(open_page, findings, tiny):
-    page, heads = open_page(findings), alone(tiny, 0)
+    page, heads = open_page(findings), attentions(tiny, 0)
     grid = page.locator("#heads button")
     assert grid.count() == 6 * 13
     for layer, head in [(0, 2), (5, 11), (2, 7)]:
@@ -301,7 +312,7 @@ def test_a_click_on_a_head_and_a_mouse_over_a_token_show_numpys_numbers(open_pag
 
 
 def test_the_big_map_tells_the_weight_under_the_mouse(open_page, findings, tiny):
-    page, heads = open_page(findings), alone(tiny, 0)
+    page, heads = open_page(findings), attentions(tiny, 0)
     page.locator("#heads button").nth(1 * 13 + 4).click()
     canvas = page.locator("#map canvas")
     box, n = canvas.bounding_box(), heads.shape[-1]
@@ -335,7 +346,7 @@ def test_a_tab_switches_the_text_and_all_that_is_drawn(open_page, findings, tiny
         assert page.locator("#tokens .id").all_inner_texts() == [str(token["id"]) for token in shown["tokens"]]
         page.locator("#heads button").nth(0).click()
         page.locator("#looks button").nth(1).hover()
-        assert page.locator("#looks small").all_inner_texts() == percents(alone(tiny, text)[0, 0, 1])
+        assert page.locator("#looks small").all_inner_texts() == percents(attentions(tiny, text)[0, 0, 1])
         cards = [entry for entry in shown["written"] if entry]
         numbers = page.locator("#cards ol .num").all_inner_texts()
         assert numbers == [f"{100 * p:.1f}\u00a0%" for card in cards for _, p in card["top"]]
