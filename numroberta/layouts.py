@@ -60,12 +60,12 @@ def arrangements(shape: tuple[int, ...], stored: tuple[int, ...], heads: int | N
 
 def swapped(shape: tuple[int, ...], real: Array) -> list[Arrangement]:
     """The arrangements of whole axes that give the batch-first shape itself, such as keys × queries."""
-    axes = _whole_axes(shape)
+    axes = whole_axes(shape)
     return [a for a in arrangements(shape, shape, None, real) if a.stored != axes and len(a.stored) == len(axes)]
 
 
 def _batch_first_axes(shape: tuple[int, ...], heads: int | None, real: Array) -> Iterator[Axes]:
-    axes = _whole_axes(shape)
+    axes = whole_axes(shape)
     yield axes
     splits = len(shape) == 3 and heads is not None and shape[2] % heads == 0
     by_head: Axes = (("heads", heads), ("head dimensions", shape[2] // heads)) if splits and heads else ()
@@ -78,7 +78,8 @@ def _batch_first_axes(shape: tuple[int, ...], heads: int | None, real: Array) ->
             yield (packed, *by_head)
 
 
-def _whole_axes(shape: tuple[int, ...]) -> Axes:
+def whole_axes(shape: tuple[int, ...]) -> Axes:
+    """The batch-first axes of an activation: what each is, and its length."""
     names = {
         4: ("texts", "heads", "queries", "keys"),
         3: ("texts", "tokens", "features"),

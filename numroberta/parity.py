@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from numroberta import __version__, diagnosis, textbook
 from numroberta.checkpoint import Checkpoint, open_checkpoint
 from numroberta.diagnosis import Diagnosis, Given, in_order
-from numroberta.layouts import arrangements, swapped
+from numroberta.layouts import arrangements, swapped, whole_axes
 from numroberta.model import Roberta, TextEncoder
 from numroberta.safetensors_file import map_safetensors
 
@@ -64,9 +64,26 @@ def trace(
         layer_norm_eps=config.layer_norm_eps,
         padding_idx=config.pad_token_id,
     )
-    kinds = "embeddings.token_type_embeddings"
-    found = output.activations | {kinds: np.broadcast_to(output.activations[kinds], output.last_hidden_state.shape)}
+    x, found = output.last_hidden_state, dict(output.activations)
+    one_for_all = "embeddings.token_type_embeddings"
+    found[one_for_all] = np.broadcast_to(found[one_for_all], x.shape)  # (d,) -> (b, n, d)
+    heads(roberta.tensors, x, config.layer_norm_eps, found)
     return {"input_ids": ids, "attention_mask": mask.astype(np.int64), **found}
+
+
+def heads(weights: Mapping[str, Array], x: Array, eps: float, acts: dict[str, Array]) -> None:
+    """The logits of every head that the weights have, from the last hidden state (b, n, d), into `acts`."""
+    if "lm_head.dense.weight" in weights:
+        y = textbook.gelu(textbook.linear(weights, "lm_head.dense", x, acts))
+        y = acts["lm_head.layer_norm"] = textbook.layer_norm(weights, "lm_head.layer_norm", y, eps)
+        decoder = weights.get("lm_head.decoder.weight", weights["embeddings.word_embeddings.weight"])
+        acts["lm_head"] = y @ decoder.T + weights["lm_head.bias"]  # (b, n, d) -> (b, n, vocabulary)
+    if "classifier.dense.weight" in weights:
+        y = np.tanh(textbook.linear(weights, "classifier.dense", x[:, 0], acts))
+        textbook.linear(weights, "classifier.out_proj", y, acts)  # (b, d) -> (b, labels)
+    for name in ("classifier", "qa_outputs"):
+        if f"{name}.weight" in weights:
+            textbook.linear(weights, name, x, acts)  # (b, n, d) -> (b, n, labels), (b, n, start and end)
 
 
 def batch(model: TextEncoder, texts: Sequence[str]) -> tuple[Array, Array]:
@@ -83,14 +100,14 @@ def batch(model: TextEncoder, texts: Sequence[str]) -> tuple[Array, Array]:
 def save(path: str | os.PathLike[str], recorded: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """Write a recording as safetensors; it appears under its name when it is complete."""
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save as serialize
     except ImportError:
         raise ValueError("writing safetensors needs a package: run `pip install safetensors`") from None
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")
     try:
         tensors = {name: np.ascontiguousarray(array) for name, array in recorded.items()}
-        save_file(tensors, partial, metadata=dict(metadata))
+        partial.write_bytes(serialize(tensors, metadata=dict(metadata)))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -232,9 +249,9 @@ def compare(
 ) -> Comparison:
     """Compare my activations with the reference's, tensor by tensor, and find out what is wrong with the first.
 
-    Each is a file (.safetensors, .npz) or arrays by name; mine may be a subset, in any order and layout.  Padding
-    is not compared.  model: the weights, for the diagnosis; None: those that the reference was recorded with, where they can
-    be found.  rtol, atol: |mine − reference| ≤ atol + rtol · |reference| decides instead of the derived tolerance.
+    Each is a file (.safetensors, .npz) or arrays by name; mine may be a subset, in any order and layout.  Padding is
+    not compared.  model: the weights, for the diagnosis; None: those that the reference was recorded with, where they
+    can be found.  rtol, atol: |mine − reference| ≤ atol + rtol · |reference| decides instead of the derived tolerance.
     names: from my names to the reference's.  Raises ValueError for recordings that have nothing to compare.
     """
     known, found = read(reference), _renamed(read(mine), names or {})
@@ -346,7 +363,7 @@ class Bench:
         units = [BFLOAT16] if name in self.mine.bfloat16 | self.reference.bfloat16 else []
         for array in (reference, mine):
             units.append(float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps))
-        if max(units) < SINGLE and np.array_equal(mine, mine.astype(np.float32)):
+        if max(units) < SINGLE and is_single(mine) and not is_single(reference):
             units.append(SINGLE)  # computed in float32 and stored in a wider type
         # What was once rounded stays so, whatever type it is kept in afterwards.
         unit = self.coarsest = max(self.coarsest, *units)
@@ -382,7 +399,23 @@ class Bench:
         }
         counted = self.counted(row.name, row.shape)
         found = diagnosis.diagnose(given, wide, row.name, value, counted, row.tolerance)
-        return found, ""
+        return found, "" if found.mistake else self.pattern(row.name, value, row.tolerance)
+
+    def pattern(self, name: str, mine: Array, tolerance: float) -> str:
+        """What can be seen in the numbers of an error that no classic mistake explains, or nothing."""
+        reference, counted = self.reference.tensors[name].astype(np.float64), self.counted(name, mine.shape)
+        truth, value = reference[counted], mine[counted].astype(np.float64)
+        scale = np.sqrt(np.mean(np.square(truth)))
+        factor = float(truth @ value / (truth @ truth))
+        if np.sqrt(np.mean(np.square(value - factor * truth))) <= abs(factor) * tolerance * scale:
+            return f"mine is {factor:.6g} times the reference"
+        wrong = counted & (np.abs(mine - reference) > LARGEST_ERROR * tolerance * scale)
+        confined = []
+        for axis, (what, _) in enumerate(whole_axes(mine.shape)):
+            here, possible = (np.unique(np.nonzero(where)[axis]) for where in (wrong, counted))
+            if 0 < len(here) <= len(possible) / 2:
+                confined.append(f"{what} {show_ranges(here)}")
+        return f"only these are wrong: {'; '.join(confined)}" if confined else ""
 
     def weights(self, model: Any) -> Checkpoint:
         """The checkpoint to compute with: the named one, or the reference's own."""
@@ -397,6 +430,12 @@ class Bench:
         if checkpoint.weights_hash != self.reference.metadata.get("weights_sha256", checkpoint.weights_hash):
             raise ValueError(f"{name} has other weights now than when the reference was recorded")
         return checkpoint
+
+
+def is_single(array: Array) -> bool:
+    """Whether float32 can hold all of these numbers."""
+    with np.errstate(over="ignore"):
+        return np.array_equal(array, array.astype(np.float32))
 
 
 def known_step(name: str) -> bool:
@@ -444,6 +483,14 @@ def _some(names: Any) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "nothing"
 
 
+def show_ranges(numbers: Array) -> str:
+    """[3, 4, 5, 9] -> "3–5, 9"; of many ranges the first four."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=-2) > 1)
+    ranges = [(part[0], part[-1]) for part in np.split(numbers, starts[1:])]
+    shown = [f"{a}–{b}" if a < b else f"{a}" for a, b in ranges[:4]]
+    return ", ".join(shown) + (" …" if len(ranges) > 4 else "")
+
+
 def show_shape(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape)) or "1"
 
@@ -478,10 +525,10 @@ def report(comparison: Comparison, *, colour: bool = False) -> str:
         lines.append(paint(f"all {len(comparison.rows)} tensors agree", GREEN))
         return "\n".join(lines)
     lines.append(paint(f"the first to differ: {first.name}", BOLD) + _how_much(first))
-    if comparison.remark:
-        lines.append(comparison.remark)
     if comparison.diagnosis:
         lines.append(_told(comparison.diagnosis, paint))
+    if comparison.remark:
+        lines.append(comparison.remark)
     return "\n".join(lines)
 
 
