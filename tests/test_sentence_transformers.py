@@ -1,0 +1,383 @@
+"""sentence-transformers folders: `encode` gives what `SentenceTransformer.encode` gives."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import random_model
+from safetensors.numpy import load_file, save_file
+
+import numroberta
+from numroberta import CheckpointError
+from numroberta.pooling import POOLINGS, PRECISIONS, SIMILARITIES, pool, quantize
+from numroberta.sentence import SentenceSettings
+
+TEXTS = [
+    "The rain in Spain stays mainly in the plain.",
+    'Ångström\'s naïve café: 12 € – "très" cher!',
+    "",
+    "  two  spaces, and a\nnew line ",
+    "long " * 100,
+    "你好 world 🙂 and others",
+]
+
+
+HIDDEN = random_model.SIZES["hidden_size"]
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tmp_path_factory):
+    """A random encoder under the names that transformers reads."""
+    path = random_model.write(tmp_path_factory.mktemp("encoder"))
+    save_file(load_file(path / "model.safetensors"), path / "model.safetensors", metadata={"format": "pt"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return pytest.importorskip("sentence_transformers")
+
+
+@pytest.fixture
+def saved(theirs, encoder_folder, tmp_path):
+    """A folder as SentenceTransformer.save writes it, and the model that wrote it."""
+
+    def save(pooling="mean", *, max_seq_length=48, include_prompt=True, dense=None, normalize=False, **options):
+        from sentence_transformers import models
+
+        modes = (pooling,) if isinstance(pooling, str) else pooling
+        modules = [
+            models.Transformer(str(encoder_folder), max_seq_length=max_seq_length),
+            models.Pooling(HIDDEN, pooling_mode=pooling, include_prompt=include_prompt),
+        ]
+        if dense:
+            modules.append(models.Dense(len(modes) * HIDDEN, 7, activation_function=dense))
+        if normalize:
+            modules.append(models.Normalize())
+        model = theirs.SentenceTransformer(modules=modules, device="cpu", **options)
+        model.save(str(tmp_path / "saved"))
+        return tmp_path / "saved", theirs.SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+
+    return save
+
+
+def both(pair, texts=TEXTS, **options):
+    """What each of the two gives."""
+    path, model = pair
+    return numroberta.load(path).encode(texts, **options), model.encode(texts, **options)
+
+
+def assert_same(mine, expected):
+    """Measured: 2e-6 at most, on vectors of length 5."""
+    assert mine.shape == expected.shape
+    np.testing.assert_allclose(mine, expected, atol=1e-5)
+
+
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:Importing from 'sentence_transformers.models'"
+    ),  # its new home is not in release 3
+    pytest.mark.filterwarnings("ignore:.* texts have more than .* tokens"),
+]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("pooling", [*POOLINGS, ("mean", "max"), ("cls", "lasttoken", "weightedmean")])
+def test_each_pooling_gives_the_vector_that_sentence_transformers_gives(saved, pooling):
+    assert_same(*both(saved(pooling)))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("activation", ["Tanh", "Identity", "ReLU", "Sigmoid"])
+def test_dense_and_normalize_are_computed(saved, activation):
+    torch = pytest.importorskip("torch")
+    assert_same(*both(saved(("mean", "max"), dense=getattr(torch.nn, activation)(), normalize=True)))
+
+
+@pytest.mark.parity
+def test_prompts_are_put_in_front(saved):
+    pair = saved(prompts={"query": "query: ", "other": "in other words "})
+    plain, _ = both(pair)
+    for options in ({"prompt_name": "query"}, {"prompt_name": "other"}, {"prompt": "the "}, {"prompt": ""}):
+        mine, expected = both(pair, **options)
+        assert_same(mine, expected)
+        assert np.allclose(mine[0], plain[0], atol=1e-3) == (options.get("prompt") == "")
+
+
+@pytest.mark.parity
+def test_the_default_prompt_is_used_unless_another_is_given(saved):
+    pair = saved(prompts={"query": "query: ", "passage": "and "}, default_prompt_name="passage")
+    assert_same(*both(pair))
+    assert_same(*both(pair, prompt=""))
+    path, model = pair
+    ours = numroberta.load(path)
+    assert_same(ours.encode_query(TEXTS[:2]), model.encode_query(TEXTS[:2]))
+    assert_same(ours.encode_document(TEXTS[:2]), model.encode_document(TEXTS[:2]))
+    assert_same(ours.encode_query(TEXTS[:2], prompt="x "), model.encode_query(TEXTS[:2], prompt="x "))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("pooling", ["mean", "weightedmean", ("cls", "max", "mean_sqrt_len_tokens", "lasttoken")])
+def test_a_prompt_may_be_left_out_of_pooling(saved, pooling):
+    pair = saved(pooling, include_prompt=False, prompts={"query": "the prompt: "})
+    mine, expected = both(pair, prompt_name="query")
+    assert_same(mine, expected)
+    everything, _ = both(saved(pooling, include_prompt=True, prompts={"query": "the prompt: "}), prompt_name="query")
+    assert not np.allclose(mine, everything, atol=1e-3)
+
+
+@pytest.mark.parity
+def test_texts_are_cut_where_the_folder_says(saved):
+    for length in (8, 48):
+        pair = saved(max_seq_length=length)
+        assert numroberta.load(pair[0]).max_seq_length == pair[1].max_seq_length == length
+        assert_same(*both(pair))
+
+
+@pytest.mark.parity
+def test_max_seq_length_can_be_set_as_there(saved):
+    path, model = saved()
+    ours = numroberta.load(path)
+    ours.max_seq_length = model.max_seq_length = 5
+    with pytest.warns(UserWarning, match="texts have more than 5 tokens"):
+        assert_same(ours.encode(TEXTS), model.encode(TEXTS))
+    with pytest.raises(ValueError, match="max_seq_length=65, expected 3 to 64"):
+        ours.max_seq_length = 65
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"normalize_embeddings": True},
+        {"truncate_dim": 10},
+        {"truncate_dim": 10, "normalize_embeddings": True},
+        {"truncate_dim": 1000},
+        {"batch_size": 1},
+    ],
+)
+def test_arguments_mean_what_they_mean_there(saved, options):
+    assert_same(*both(saved(), **options))
+
+
+@pytest.mark.parity
+def test_one_text_gives_one_vector(saved):
+    assert_same(*both(saved(), TEXTS[0]))
+
+
+@pytest.mark.parity
+def test_the_folders_own_truncation_is_applied(saved):
+    pair = saved(truncate_dim=9)
+    assert_same(*both(pair))
+    assert numroberta.load(pair[0]).get_sentence_embedding_dimension() == 9
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_each_precision_gives_the_same_bits(saved, precision):
+    """A value at the border between two steps may round to either: one step in 256 at most, and rarely."""
+    mine, expected = both(saved(), precision=precision)
+    assert mine.dtype == expected.dtype
+    if precision.endswith("int8"):
+        steps = np.abs(mine.astype(int) - expected.astype(int))
+        assert steps.max() <= 1
+        assert (steps > 0).mean() < 0.05
+    else:
+        assert_same(mine, expected)
+
+
+@pytest.mark.parity
+def test_quantizing_equals_quantize_embeddings(theirs):
+    vectors = np.random.default_rng(0).standard_normal((120, 21)).astype(np.float32)
+    vectors[:, 3] = 0.5  # a dimension that never changes
+    for precision in PRECISIONS[1:]:
+        expected = theirs.quantize_embeddings(vectors, precision)
+        mine = quantize(vectors, precision)
+        np.testing.assert_array_equal(mine, expected)
+        assert mine.dtype == expected.dtype
+
+
+@pytest.mark.parity
+def test_token_embeddings_are_the_same(saved):
+    path, model = saved(prompts={"query": "q: "})
+    for options in ({}, {"prompt_name": "query"}):
+        expected = model.encode(TEXTS, output_value="token_embeddings", **options)
+        mine = numroberta.load(path).encode(TEXTS, output_value="token_embeddings", **options)
+        assert len(mine) == len(expected)
+        for one, other in zip(mine, expected, strict=True):
+            assert_same(one, other.numpy())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("function", SIMILARITIES)
+def test_similarity_is_the_folders(saved, function):
+    path, model = saved(similarity_fn_name=function)
+    ours = numroberta.load(path)
+    vectors = ours.encode(TEXTS)
+    np.testing.assert_allclose(ours.similarity(vectors[:2], vectors), model.similarity(vectors[:2], vectors), atol=1e-4)
+    np.testing.assert_allclose(
+        ours.similarity(vectors[0], vectors[1]), model.similarity(vectors[0], vectors[1]), atol=1e-4
+    )
+    pairwise = model.similarity_pairwise(vectors[:3], vectors[3:])
+    np.testing.assert_allclose(ours.similarity_pairwise(vectors[:3], vectors[3:]), pairwise, atol=1e-4)
+
+
+@pytest.mark.parity
+def test_the_built_in_model_is_the_same_in_both(theirs, tiny):
+    """Its folder has the layout of release 2.  Measured: 2e-6."""
+    model = theirs.SentenceTransformer(str(tiny.checkpoint.folder), device="cpu").float()  # stored in float16
+    np.testing.assert_allclose(tiny.encode(TEXTS), model.encode(TEXTS), atol=1e-5)
+
+
+# --- Folders as earlier releases wrote them, and broken ones: no PyTorch needed -----------------------------------
+
+
+def earlier(path, encoder_folder, pooling, text_settings=None, modules=("Transformer", "Pooling")):
+    """The layout of releases 2 to 4: flags for the poolings, `0_Transformer` for the encoder of the first ones."""
+    shutil.copytree(encoder_folder, path, dirs_exist_ok=True)
+    listed = [
+        {"idx": i, "name": str(i), "path": f"{i}_{name}" if i else "", "type": f"sentence_transformers.models.{name}"}
+        for i, name in enumerate(modules)
+    ]
+    (path / "modules.json").write_text(json.dumps(listed))
+    (path / "1_Pooling").mkdir()
+    (path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": HIDDEN, **pooling}))
+    if text_settings is not None:
+        (path / "sentence_bert_config.json").write_text(json.dumps(text_settings))
+    return path
+
+
+def test_flags_of_earlier_releases_join_in_their_order(tmp_path, encoder_folder):
+    flags = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True, "pooling_mode_max_tokens": False}
+    ours = numroberta.load(earlier(tmp_path / "a", encoder_folder, flags))
+    assert ours.sentence.pooling == ("cls", "mean")
+    vectors = ours.encode(TEXTS[:2])
+    np.testing.assert_allclose(vectors[:, :24], ours.encode(TEXTS[:2], pooling="cls"), atol=1e-6)
+    np.testing.assert_allclose(vectors[:, 24:], ours.encode(TEXTS[:2], pooling="mean"), atol=1e-6)
+
+
+@pytest.mark.parity
+def test_an_earlier_folder_gives_the_same_vectors_there(tmp_path, encoder_folder, theirs):
+    settings = {"max_seq_length": 20, "do_lower_case": True}
+    path = earlier(tmp_path / "a", encoder_folder, {"pooling_mode_cls_token": True}, settings)
+    pair = path, theirs.SentenceTransformer(str(path), device="cpu")
+    assert_same(*both(pair))
+    assert_same(*both(pair, ["SHOUTING"]))
+
+
+def test_the_encoder_may_lie_in_a_folder_of_its_own(tmp_path, encoder_folder):
+    path = earlier(tmp_path / "a", encoder_folder, {"pooling_mode_cls_token": True})
+    (path / "0_Transformer").mkdir()
+    for file in [*path.glob("*.json"), *path.glob("*.safetensors"), path / "merges.txt"]:
+        if file.name != "modules.json":
+            file.rename(path / "0_Transformer" / file.name)
+    (path / "0_Transformer" / "sentence_bert_config.json").write_text('{"max_seq_length": 9}')
+    modules = json.loads((path / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (path / "modules.json").write_text(json.dumps(modules))
+    ours = numroberta.load(path)
+    assert (ours.sentence.pooling, ours.max_length) == (("cls",), 9)
+
+
+def test_a_folder_that_says_nothing_means_the_mean(small):
+    assert small.sentence == SentenceSettings()
+    np.testing.assert_array_equal(small.encode(TEXTS[:2]), small.encode(TEXTS[:2], pooling="mean"))
+
+
+def test_a_prompt_never_takes_the_last_token_away():
+    x = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(pool(x, ("mean",), skip=5), x[:, 2])
+
+
+@pytest.mark.parametrize(
+    ("pooling", "text_settings", "modules", "message"),
+    [
+        ({}, None, ("Transformer", "Pooling", "CNN"), "lists a 'CNN', which is not computed here; known are Dense"),
+        ({}, None, ("Transformer",), "lists Transformer; expected Transformer, Pooling"),
+        ({}, None, (), "lists nothing; expected Transformer, Pooling"),
+        ({}, None, ("BoW", "Pooling"), "lists BoW, Pooling; expected Transformer"),
+        ({"pooling_mode": "median"}, None, None, "pooling 'median' is not one of mean, cls"),
+        ({"word_embedding_dimension": 25}, None, None, "pools vectors of 25 dimensions; the encoder's have 24"),
+        ({}, {"max_seq_length": "many"}, None, "max_seq_length is 'many'; expected a whole number from 3"),
+        ({}, [], None, r"sentence_bert_config.json holds \[\]; expected a JSON object"),
+        ({}, None, ("Transformer", "Pooling", "Dense"), r"2_Dense.* cannot be read: No such file"),
+    ],
+)
+def test_a_folder_that_cannot_be_followed_says_why(tmp_path, encoder_folder, pooling, text_settings, modules, message):
+    modules = ("Transformer", "Pooling") if modules is None else modules
+    path = earlier(tmp_path / "a", encoder_folder, pooling, text_settings, modules)
+    with pytest.raises(CheckpointError, match=message):
+        numroberta.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"activation_function": "torch.nn.modules.activation.Mish"},
+            "Mish' is not computed here; known are Tanh, Ident",
+        ),
+        ({"activation_function": "mine.Tanh"}, "activation 'mine.Tanh' is not computed here"),
+        ({"use_residual": True}, "use_residual is not computed here"),
+        ({"module_input_name": "token_embeddings"}, "module_input_name 'token_embeddings' is not computed here"),
+        ({"weight": (5, 23)}, r"linear.weight has shape \(5, 23\), expected \(any, 24\)"),
+        ({"bias": (4,)}, r"linear.bias has shape \(4,\), expected \(5,\)"),
+        ({"weight": None}, "no model.safetensors: save the model again"),
+    ],
+)
+def test_a_dense_layer_that_is_not_computed_says_why(tmp_path, encoder_folder, changes, message):
+    path = earlier(tmp_path / "a", encoder_folder, {}, None, ("Transformer", "Pooling", "Dense"))
+    (path / "2_Dense").mkdir()
+    weight, bias = changes.pop("weight", (5, 24)), changes.pop("bias", (5,))
+    (path / "2_Dense" / "config.json").write_text(json.dumps({"activation_function": "torch.nn.Tanh", **changes}))
+    if weight:
+        tensors = {"linear.weight": np.zeros(weight, np.float32), "linear.bias": np.zeros(bias, np.float32)}
+        save_file(tensors, path / "2_Dense" / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        numroberta.load(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prompts": ["query: "]}, r"prompts is \['query: '\]; expected an object of strings"),
+        ({"default_prompt_name": "q"}, r"default_prompt_name is 'q'; prompts has \[\]"),
+        ({"similarity_fn_name": "maxsim"}, "similarity_fn_name is 'maxsim', not one of cosine, dot"),
+    ],
+)
+def test_settings_that_contradict_themselves_say_so(tmp_path, encoder_folder, settings, message):
+    path = earlier(tmp_path / "a", encoder_folder, {})
+    (path / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=message):
+        numroberta.load(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"convert_to_tensor": True}, ValueError, "convert_to_tensor=True needs PyTorch"),
+        ({"device": "cuda"}, ValueError, "device='cuda': numroberta computes on the CPU"),
+        ({"device": ["cpu", "cpu"]}, ValueError, r"device=\['cpu', 'cpu'\]: numroberta computes on the CPU"),
+        ({"pool": {}}, ValueError, "pool and chunk_size are for several processes"),
+        ({"task": "query"}, TypeError, "encode has no argument 'task'"),
+        ({"output_value": None}, ValueError, "output_value=None, expected 'sentence_embedding'"),
+        ({"precision": "int4"}, ValueError, "precision='int4', expected one of 'float32', 'int8'"),
+        ({"precision": "int8"}, ValueError, "precision='int8' takes each dimension's range from the vectors, and 1"),
+        ({"prompt_name": "query"}, ValueError, "prompt_name='query': this model names none; give the text"),
+        ({"truncate_dim": 0}, ValueError, "truncate_dim=0, expected 1 to 24"),
+        ({"pooling": "median"}, ValueError, "pooling='median', expected one of 'mean', 'cls'"),
+        ({"batch_size": 0}, ValueError, "batch_size=0, expected at least 1"),
+    ],
+)
+def test_arguments_that_make_no_sense_here_are_refused_by_name(small, options, error, message):
+    with pytest.raises(error, match=message):
+        small.encode(["x"], **options)
+
+
+def test_arguments_that_only_say_what_is_so_are_accepted(small):
+    expected = small.encode(TEXTS[:2])
+    np.testing.assert_array_equal(small.encode(TEXTS[:2], device="cpu", convert_to_numpy=True), expected)
+    rows = small.encode(TEXTS[:2], convert_to_numpy=False)
+    assert isinstance(rows, list)
+    np.testing.assert_array_equal(np.stack(rows), expected)
