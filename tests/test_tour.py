@@ -1,0 +1,50 @@
+"""The tour, `scripts/tour.ipynb`, runs from top to bottom; its own assertions are the proof of what it says."""
+
+import json
+import re
+import time
+
+import pytest
+from conftest import ROOT
+
+NOTEBOOK = ROOT / "scripts" / "tour.ipynb"
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def printed(cell):
+    return "".join("".join(output["text"]) for output in cell["outputs"] if output["output_type"] == "stream")
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return json.loads(NOTEBOOK.read_text("utf-8"))
+
+
+def test_it_is_stored_as_it_ran_twelve_cells_in_order(stored):
+    assert [cell["execution_count"] for cell in code_cells(stored)] == list(range(1, 13))
+    assert all(cell["outputs"] for cell in code_cells(stored))
+    assert NOTEBOOK.stat().st_size < 300_000
+
+
+def test_every_step_from_the_ids_on_prints_a_shape(stored):
+    for cell in code_cells(stored)[2:11]:
+        assert re.search(r"\(\d+,[\d, ]*\)", printed(cell)), cell["source"]
+
+
+def test_the_tour_runs_offline_in_under_a_minute_and_every_assertion_in_it_holds(monkeypatch):
+    nbformat = pytest.importorskip("nbformat", reason="needs nbformat (pip install '.[notebook]')")
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient (pip install '.[notebook]')")
+    for package in ("ipykernel", "matplotlib"):
+        pytest.importorskip(package, reason=f"needs {package} (pip install '.[notebook]')")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    began = time.monotonic()
+    settings = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", resources=settings).execute()
+    assert time.monotonic() - began < 60  # 9 s on one busy core
+    errors = [output for cell in code_cells(notebook) for output in cell["outputs"] if output["output_type"] == "error"]
+    assert errors == []
