@@ -139,17 +139,32 @@ def softmax(scores: Array) -> Array:
     """
     scores -= scores.max(axis=-2, keepdims=True)
     np.exp(scores, scores)
-    return scores.sum(axis=-2, keepdims=True)
+    return column_sums(scores)[:, None]
 
 
 def layer_norm(x: Array, gain: Array, bias: Array, eps: float) -> None:
     """x becomes gain (x − mean) / √(variance + eps) + bias, column by column.  x: (features, columns)."""
-    x -= x.mean(axis=0)
-    variance = np.einsum("dn,dn->n", x, x)
-    variance /= len(x)
-    variance += eps
-    np.sqrt(variance, variance)
-    np.divide(1.0, variance, variance)
-    x *= variance
+    x -= column_sums(x) / x.dtype.type(len(x))
+    scale = column_sums(x, squared=True)
+    scale /= len(x)
+    scale += eps
+    np.sqrt(scale, scale)
+    np.divide(1.0, scale, scale)
+    x *= scale
     x *= gain
     x += bias
+
+
+def column_sums(x: Array, squared: bool = False) -> Array:
+    """Σ x or Σ x² over axis −2, (…, rows, columns) -> (…, columns), in two steps of at most 32 and rows / 32 additions.
+
+    In float32 the one-step sums of layer norm were a tenth of the whole forward pass's error.
+    """
+    *lead, rows, columns = x.shape
+    whole = rows // 32 * 32
+    parts = (x[..., :whole, :].reshape(*lead, rows // 32, 32, columns), x[..., whole:, :])
+    if squared:
+        partial, rest = (np.einsum("...rc,...rc->...c", part, part) for part in parts)
+    else:
+        partial, rest = (part.sum(axis=-2) for part in parts)
+    return partial.sum(axis=-2) + rest

@@ -83,7 +83,9 @@ class Roberta:
         tensors = {name: tensor.astype(self.dtype, copy=False) for name, tensor in checkpoint.tensors.items()}
         self.tensors = tensors
         self.weights = Weights.from_tensors(tensors, self.config)
-        self._cut = self._exact_cut() if deterministic else self._fast_cut()
+        # RMS error to float64 beside PyTorch's float32, texts of 16 to 512 tokens: 0.70 to 0.80 with 128, 0.97 to 1.09
+        # with 768.  Half of the heads and a quarter of the feed-forward width each are also what two threads share.
+        self._cut = Cut(self._heads(128), width=128, piece=128) if deterministic else Cut(self._heads(384), 768, 768)
 
     def __call__(
         self,
@@ -206,14 +208,9 @@ class Roberta:
             for mapping, start, length in self.checkpoint.pages(f"encoder.layer.{layer}"):
                 mapping.madvise(mmap.MADV_DONTNEED, start, length)
 
-    def _fast_cut(self) -> Cut:
-        """Two parts of at most 384 attention rows, four of 768 feed-forward rows, in DistilRoBERTa's size."""
-        heads = max(1, min(self.config.num_attention_heads, 384 // self.config.head_dim))
-        return Cut(heads=heads, width=768, piece=384)
-
-    def _exact_cut(self) -> Cut:
-        heads = max(1, min(self.config.num_attention_heads, 128 // self.config.head_dim))
-        return Cut(heads=heads, width=128, piece=128)
+    def _heads(self, rows: int) -> int:
+        """The number of heads that have at most so many rows together, at least one."""
+        return max(1, min(self.config.num_attention_heads, rows // self.config.head_dim))
 
     def _checked(self, input_ids: ArrayLike, attention_mask: ArrayLike | None) -> tuple[Array, Array]:
         ids = np.asarray(input_ids)
