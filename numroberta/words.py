@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.tokenizer import Encoding, Tokenizer
+from numroberta.unicode16 import WHITE_SPACE
 
 Array = NDArray[Any]
 Span = tuple[int, int]
@@ -80,7 +81,7 @@ def pieces_of_text(text: str, encoding: Encoding) -> Pieces:
         if special:
             continue
         found.ids.append(number)
-        if token in BLANKS or not text[begin:end].strip():
+        if token in BLANKS or not text[begin:end].strip(WHITE_SPACE):
             continue
         index = len(found.ids) - 1
         if word == last:
@@ -93,9 +94,10 @@ def pieces_of_text(text: str, encoding: Encoding) -> Pieces:
         last = word
     for index, (begin, end) in enumerate(found.offsets):
         inside = text[begin:end]
-        begin += len(inside) - len(inside.lstrip())
-        found.offsets[index] = (begin, begin + len(inside.strip()))
-        found.words.append(inside.strip())
+        word = inside.strip(WHITE_SPACE)
+        begin += inside.index(word)
+        found.offsets[index] = (begin, begin + len(word))
+        found.words.append(word)
     return found
 
 
@@ -108,8 +110,8 @@ def pieces_of_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int]
     for index, word in enumerate(words):
         if not isinstance(word, str):
             raise TypeError(f"words[{index}] is {type(word).__name__}, expected a string")
-        if len(word.split()) != 1 or word != word.strip():
-            what = "has white space in it" if word.strip() else "is no word"
+        if not word or any(character in WHITE_SPACE for character in word):
+            what = "has white space in it" if word.strip(WHITE_SPACE) else "is no word"
             raise ValueError(f"words[{index}] is {word!r}, which {what}: give words as text.split() cuts them")
     found = Pieces([], list(words), [], [])
     begin = 0
