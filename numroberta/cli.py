@@ -35,7 +35,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="numroberta", description="RoBERTa in NumPy: text in, vectors out.")
     parsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (add_embed, add_tokenize, add_info, add_view, add_trace, add_compare, add_search, add_verify):
+    for add in (
+        add_embed,
+        add_tokenize,
+        add_info,
+        add_view,
+        add_trace,
+        add_compare,
+        add_search,
+        add_verify,
+        add_fill_mask,
+        add_classify,
+        add_tag,
+        add_answer,
+        add_words,
+    ):
         add(parsers)
     options = parser.parse_args(arguments)
     warnings.showwarning = lambda message, *_: print(f"numroberta: {message}", file=sys.stderr)
@@ -438,3 +452,120 @@ def run_verify(options: argparse.Namespace) -> int:
     found = verify.verify(options.model, revision=options.revision)
     print(verify.report(found))
     return 0 if found.right else 1
+
+
+def add_answer_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that gives answers instead of vectors."""
+    parser.add_argument("--json", action="store_true", help="a JSON line a text, as when the output is not a terminal")
+    add_model_options(parser)
+
+
+def print_answers(text: str, answers: Sequence[dict[str, Any]], json_lines: bool, **more: str) -> None:
+    """A table for people, or a line for programs: `{"text": …, "answers": [{…}, …]}`."""
+    if json_lines or not sys.stdout.isatty():
+        print(json.dumps({"text": text, **more, "answers": answers}, ensure_ascii=False))
+        return
+    print(" ".join(" ".join([text, *more.values()]).split()))
+    rows = [[f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()] for row in answers]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  " + "  ".join(f"{cell:{width}s}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def add_fill_mask(parsers: Parsers) -> None:
+    parser = parsers.add_parser("fill-mask", help="the likeliest words for <mask>")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text with <mask>; - reads one a line")
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="how many for each mask (default: 5)")
+    parser.add_argument(
+        "--targets", nargs="+", metavar="WORD", help='score only these; " word" is one inside a sentence'
+    )
+    add_answer_options(parser)
+    parser.set_defaults(run=run_fill_mask)
+
+
+def run_fill_mask(options: argparse.Namespace) -> None:
+    model = load_model(options)
+    for text in read_texts(options.texts):
+        found = model.fill_mask(text, top_k=options.top_k, targets=options.targets)
+        for answers in [found] if isinstance(found[0], dict) else found:
+            print_answers(text, answers, options.json)
+
+
+def add_classify(parsers: Parsers) -> None:
+    parser = parsers.add_parser("classify", help="labels of texts, from a checkpoint with a classification head")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; - reads one a line")
+    parser.add_argument("--pair", metavar="TEXT", help="the second text of each pair")
+    parser.add_argument("--top-k", type=int, metavar="K", help="how many labels (default: all)")
+    add_answer_options(parser)
+    parser.set_defaults(run=run_classify)
+
+
+def run_classify(options: argparse.Namespace) -> None:
+    model = load_model(options)
+    more = {} if options.pair is None else {"pair": options.pair}
+    for text in read_texts(options.texts):
+        given = text if options.pair is None else (text, options.pair)
+        print_answers(text, model.classify(given, top_k=options.top_k), options.json, **more)
+
+
+def add_tag(parsers: Parsers) -> None:
+    parser = parsers.add_parser("tag", help="names and the like in texts, from a checkpoint that labels tokens")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; - reads one a line")
+    parser.add_argument(
+        "--aggregation",
+        default="simple",
+        choices=["none", "simple", "first", "average", "max"],
+        help="a row a token, or tokens joined to entities (default: simple)",
+    )
+    add_answer_options(parser)
+    parser.set_defaults(run=run_tag)
+
+
+def run_tag(options: argparse.Namespace) -> None:
+    model = load_model(options)
+    for text in read_texts(options.texts):
+        print_answers(text, model.tag(text, options.aggregation), options.json)
+
+
+def add_answer(parsers: Parsers) -> None:
+    parser = parsers.add_parser("answer", help="where a text answers a question, from a checkpoint that finds spans")
+    parser.add_argument("question")
+    parser.add_argument("--context", required=True, metavar="TEXT", help="the text; - reads it from standard input")
+    parser.add_argument("--top-k", type=int, default=1, metavar="K", help="how many answers (default: 1)")
+    parser.add_argument("--no-answer", action="store_true", help="offer an empty answer too")
+    add_answer_options(parser)
+    parser.set_defaults(run=run_answer)
+
+
+def run_answer(options: argparse.Namespace) -> None:
+    model = load_model(options)
+    context = sys.stdin.read() if options.context == "-" else options.context
+    found = model.answer(options.question, context, top_k=options.top_k, handle_impossible_answer=options.no_answer)
+    print_answers(options.question, [found] if options.top_k == 1 else found, options.json)
+
+
+def add_words(parsers: Parsers) -> None:
+    parser = parsers.add_parser("words", help="a vector for each word of a text")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; - reads one a line")
+    parser.add_argument(
+        "--aggregation", default="first", choices=["first", "mean"], help="of a word's pieces (default: first)"
+    )
+    parser.add_argument(
+        "--layers", nargs="+", type=int, default=[-1], metavar="L", help="hidden states to average (default: -1)"
+    )
+    add_answer_options(parser)
+    parser.set_defaults(run=run_words)
+
+
+def run_words(options: argparse.Namespace) -> None:
+    model = load_model(options)
+    for text in read_texts(options.texts):
+        found = model.encode_words(text, options.aggregation, options.layers)
+        rows: list[dict[str, Any]] = [
+            {"word": word, "begin": begin, "end": end, "embedding": [float(value) for value in vector]}
+            for word, (begin, end), vector in zip(*found, strict=True)
+        ]
+        if sys.stdout.isatty() and not options.json:
+            for row in rows:
+                row["embedding"] = f"[{' '.join(f'{value: .3f}' for value in row['embedding'][:PREVIEW])} …]"
+        print_answers(text, rows, options.json)

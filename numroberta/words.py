@@ -94,10 +94,10 @@ def pieces_of_text(text: str, encoding: Encoding) -> Pieces:
         last = word
     for index, (begin, end) in enumerate(found.offsets):
         inside = text[begin:end]
-        word = inside.strip(WHITE_SPACE)
-        begin += inside.index(word)
-        found.offsets[index] = (begin, begin + len(word))
-        found.words.append(word)
+        letters = inside.strip(WHITE_SPACE)
+        begin += inside.index(letters)
+        found.offsets[index] = (begin, begin + len(letters))
+        found.words.append(letters)
     return found
 
 
