@@ -192,6 +192,8 @@ class Terminated(KeyboardInterrupt):
 
 def embed_into(options: argparse.Namespace) -> int:
     """All vectors into one file, which can be resumed whatever happens."""
+    from dataclasses import replace
+
     from numroberta.corpus import Summary, check_files, embed_files
     from numroberta.meter import Meter
     from numroberta.rows import Given
@@ -213,7 +215,7 @@ def embed_into(options: argparse.Namespace) -> int:
 
     def report(summary: Summary, rows: Rows) -> None:
         nonlocal done
-        done = summary
+        done = replace(summary)
         meter(summary, rows)
 
     checks = {"format": options.format, "resume": options.resume, "overwrite": options.overwrite}
@@ -431,7 +433,7 @@ def run_search(options: argparse.Namespace) -> None:
             "in the same order, as were embedded"
         )
     for query, hits in zip(queries, found, strict=True):
-        print(query)
+        print(" ".join(query.split()))
         for rank, hit in enumerate(hits, start=1):
             row = texts[hit.row]
             line = " ".join((row.text or "").split())

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 try:
     import fcntl
@@ -63,7 +63,7 @@ class Growing:
         self.complete = resume and path.exists() and not self.journal_path.exists()
         if self.complete:
             return
-        self.journal: BinaryIO = self._locked()
+        self.journal = self._locked()
         try:
             if not (resume and self._continue()):
                 self._begin()
@@ -83,8 +83,7 @@ class Growing:
     def append(self, block: bytes, note: dict[str, Any]) -> None:
         """Add a block: when this returns, it is on the disk."""
         try:
-            self.file.write(block)
-            _sync(self.file)
+            _write(self.file, block)
             self.size += len(block)
             self._write({"bytes": self.size, **note})
         except OSError as error:
@@ -113,7 +112,7 @@ class Growing:
         self.complete = True
 
     def _locked(self) -> BinaryIO:
-        journal = open(self.journal_path, "a+b")  # noqa: SIM115
+        journal = _unbuffered(self.journal_path, "ab")
         if fcntl is not None:
             try:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,13 +123,14 @@ class Growing:
 
     def _begin(self) -> None:
         self.journal.truncate(0)
-        self.file = self.partial.open("wb")
+        self.file = _unbuffered(self.partial, "wb")
         _sync_folder(self.path.parent)
         self._write(self.about)
 
     def _continue(self) -> bool:
         """Go on from the last block that is whole; False where there is nothing to go on from."""
-        lines = _whole_lines(self.journal)
+        lines, end = _whole_lines(self.journal_path)
+        self.journal.truncate(end)
         if not lines:
             return False
         self._compare(lines[0])
@@ -143,7 +143,7 @@ class Growing:
         if found < self.size:
             raise ValueError(f"{self.partial} has {found:,} bytes, the journal tells of {self.size:,}: start anew")
         self.note = last or None
-        self.file = self.partial.open("ab")
+        self.file = _unbuffered(self.partial, "ab")
         self.file.truncate(self.size)
         return True
 
@@ -154,30 +154,36 @@ class Growing:
             raise ValueError(f"{self.path} cannot be resumed: {told}: give the same, or start anew with --overwrite")
 
     def _write(self, line: dict[str, Any]) -> None:
-        self.journal.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        _sync(self.journal)
+        _write(self.journal, json.dumps(line).encode() + b"\n")
 
 
-def _whole_lines(journal: BinaryIO) -> list[dict[str, Any]]:
-    """The journal's first and last line (one, if there is one); half a line at the end is cut off."""
-    journal.seek(0)
+def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """(the journal's first and last line, or the one there is; where the last whole one ends)."""
     lines: list[dict[str, Any]] = []
     end = 0
-    for raw in journal:
-        try:
-            line = json.loads(raw) if raw.endswith(b"\n") else None
-        except ValueError:
-            line = None
-        if line is None:
-            break
-        lines = [*lines[:1], line]
-        end += len(raw)
-    journal.truncate(end)
-    return lines
+    with path.open("rb") as journal:
+        for raw in journal:
+            try:
+                line = json.loads(raw) if raw.endswith(b"\n") else None
+            except ValueError:
+                line = None
+            if line is None:
+                break
+            lines = [*lines[:1], line]
+            end += len(raw)
+    return lines, end
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
+def _unbuffered(path: Path, mode: str) -> BinaryIO:
+    """Without a buffer, whose rest `close` would try to write again when the disk is full."""
+    return cast(BinaryIO, path.open(mode, buffering=0))
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    """Write all of it, and wait until it is on the disk."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
     os.fsync(file.fileno())
 
 

@@ -1,0 +1,220 @@
+"""Files to rows: every format, every way a row can be bad, and going on from any row."""
+
+import gzip
+import io
+import json
+import random
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numroberta.rows import BadRow, Given, Rows
+
+TEXTS = ["Hello world", "", "  two  spaces ", 'quotes " and, commas', "naïve café 🙂", "tab\tinside"]
+
+
+def texts_of(*inputs, **options):
+    return [row.text for row in Rows(inputs, **options)]
+
+
+def write(path, data):
+    data = data.encode() if isinstance(data, str) else data
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def as_csv(texts, line_end="\r\n"):
+    rows = ['"' + text.replace('"', '""') + '"' for text in texts]
+    return "id,text" + line_end + "".join(f"{number},{row}{line_end}" for number, row in enumerate(rows))
+
+
+def files_with(folder, texts):
+    """The same texts in every format."""
+    import pyarrow
+    from pyarrow import parquet
+
+    lines = "".join(json.dumps({"id": number, "text": text}) + "\n" for number, text in enumerate(texts))
+    parquet.write_table(pyarrow.table({"id": range(len(texts)), "text": texts}), folder / "a.parquet", row_group_size=2)
+    return [
+        write(folder / "a.txt", "".join(f"{text}\n" for text in texts)),
+        write(folder / "b.txt.gz", "".join(f"{text}\r\n" for text in texts)),
+        write(folder / "a.jsonl", lines),
+        write(folder / "a.jsonl.gz", lines),
+        write(folder / "a.csv", as_csv(texts)),
+        write(folder / "a.csv.gz", as_csv(texts, "\n")),
+        folder / "a.parquet",
+    ]
+
+
+def test_every_format_gives_the_same_texts_in_order(tmp_path):
+    pytest.importorskip("pyarrow")
+    for path in files_with(tmp_path, TEXTS):
+        assert texts_of(path) == TEXTS, path.name
+    assert texts_of(*files_with(tmp_path, TEXTS)) == TEXTS * 7
+    assert texts_of(Given(TEXTS)) == TEXTS
+
+
+def test_a_last_line_without_a_line_end_a_byte_order_mark_and_windows_line_ends(tmp_path):
+    assert texts_of(write(tmp_path / "a.txt", b"\xef\xbb\xbfone\r\ntwo")) == ["one", "two"]
+    assert texts_of(write(tmp_path / "a.csv", b"\xef\xbb\xbftext\r\none\r\ntwo")) == ["one", "two"]
+    assert texts_of(write(tmp_path / "empty.txt", b"")) == []
+    # Only a line feed ends a line: other separators are the text's own.
+    assert texts_of(write(tmp_path / "b.txt", "a\x0bb\u2028c\rd\n")) == ["a\x0bb\u2028c\rd"]
+
+
+def test_blank_lines_are_texts_in_txt_and_nothing_in_tables_and_jsonl(tmp_path):
+    assert texts_of(write(tmp_path / "a.txt", "a\n\nb\n")) == ["a", "", "b"]
+    assert texts_of(write(tmp_path / "a.jsonl", '{"text": "a"}\n\n{"text": "b"}\n\n')) == ["a", "b"]
+    assert texts_of(write(tmp_path / "a.csv", "text\na\n\nb\n")) == ["a", "b"]
+
+
+def test_a_cell_of_several_lines_is_one_row(tmp_path):
+    rows = list(Rows([write(tmp_path / "a.csv", 'text,n\n"one\ntwo",1\nthree,2\n')]))
+    assert [(row.text, row.line) for row in rows] == [("one\ntwo", 3), ("three", 4)]
+    assert rows[0].fields == {"text": "one\ntwo", "n": "1"}
+
+
+def test_columns_by_name_and_by_number_and_quotes_in_tsv_mean_nothing(tmp_path):
+    table = write(tmp_path / "a.tsv", 'score\tsentence\n1\t"A quote\n2\tplain "words"\n')
+    assert texts_of(table, field="sentence") == ['"A quote', 'plain "words"']
+    assert texts_of(table, field="1") == ["score", "1", "2"]
+    with pytest.raises(ValueError, match=r"no column 'text', but 'score', 'sentence': choose one with --column"):
+        texts_of(table)
+
+
+def test_standard_input_is_read_as_told(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"t": "one"}\n{"t": "two"}\n')))
+    assert texts_of("-", format="jsonl", field="t") == ["one", "two"]
+
+
+def test_the_real_sts_file_is_read(shared):
+    rows = list(Rows([shared / "sts" / "sts-dev.csv"], format="tsv", field="6"))
+    assert len(rows) == 1500
+    assert all(row.text for row in rows)
+
+
+BAD = [
+    ("a.txt", b"fine\nb\xffad\n", "line 2: not UTF-8 from byte 1 of the line"),
+    ("a.jsonl", b'{"text": "x"}\n{"text": "x"\n', "line 2: not JSON"),
+    ("a.jsonl", b'{"text": "x"}\n[1]\n', "line 2: JSON, but a list, expected an object"),
+    ("a.jsonl", b'{"text": "x"}\n{"txt": "x"}\n', "line 2: no field 'text', but 'txt': choose one with --field"),
+    ("a.jsonl", b'{"text": "x"}\n{"text": null}\n', "line 2: field 'text' is null, expected a string"),
+    ("a.jsonl", b'{"text": "x"}\n{"text": 7}\n', "line 2: field 'text' is 7, expected a string"),
+    ("a.jsonl", b'{"text": "x"}\n{"text": "\\ud83d"}\n', r"line 2: half a character \('\\ud83d'\) at character 0"),
+    ("a.jsonl", b'{"text": "x"}\n' + b"[" * 99999 + b"\n", "line 2: not JSON"),
+    ("a.jsonl", b'{"text": "x"}\n{"text": "x", "embedding": 1}\n', "line 2: a field 'embedding' is there already"),
+    ("a.csv", b"id,text\n1,x\n2\n", "line 3: 1 columns, and the text is in column 2"),
+    ("a.csv", b"id,text\n1,x\n2,y,z\n", "line 3: 3 columns, and the header names 2"),
+    ("a.csv", b"id,text\n1,x\n2,\xff\n", "line 3: not UTF-8"),
+    ("a.csv", b'id,text\n1,x\n2,"' + b"y" * (1 << 24) + b'y"\n', "line 3: not a row of a table: field larger"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "told"), BAD)
+def test_a_bad_row_is_named_with_file_line_and_cause_or_skipped(tmp_path, name, data, told):
+    more = b'{"text": "after"}\n' if name == "a.jsonl" else b"9,after\n" if name == "a.csv" else b"after\n"
+    path = write(tmp_path / name, data + more)
+    with pytest.raises(BadRow, match=f"{name}, {told}"):
+        texts_of(path)
+    rows = list(Rows([path], skip_bad=True))
+    assert [row.text for row in rows[1:]] == [None, "after"]
+    assert rows[1].cause
+    assert rows[1].line == int(told.split(":")[0].split()[1])
+
+
+def test_parquet_nulls_are_bad_rows_and_a_missing_column_is_named(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"text": ["a", None], "n": [1, 2]}), tmp_path / "a.parquet")
+    with pytest.raises(BadRow, match="line 2: field 'text' is null"):
+        texts_of(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="no column 'body', but 'text', 'n'"):
+        texts_of(tmp_path / "a.parquet", field="body")
+    with pytest.raises(ValueError, match=r"cannot be read as \.parquet"):
+        texts_of(write(tmp_path / "b.parquet", b"no parquet at all"))
+
+
+@pytest.mark.parametrize("cut", [8, -9, -4])
+def test_a_gzip_file_that_is_cut_or_broken_says_so(tmp_path, cut):
+    lines = "".join(f"{random.Random(n).random()}\n" for n in range(1000)).encode()
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(lines)[:cut])
+    with pytest.raises(ValueError, match=r"a\.txt\.gz, after line [\d,]+: the gzip file is broken or cut"):
+        texts_of(tmp_path / "a.txt.gz")
+
+
+def test_wrong_inputs_are_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.doc: expected a name that ends in \.txt, \.jsonl"):
+        Rows([tmp_path / "a.doc"])
+    with pytest.raises(FileNotFoundError, match=r"a\.txt: there is no such file"):
+        Rows([tmp_path / "a.txt"])
+    (tmp_path / "folder.txt").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder, expected a file"):
+        Rows([tmp_path / "folder.txt"])
+    with pytest.raises(ValueError, match="must be a file, and not gzipped"):
+        Rows(["-"], format="parquet")
+
+
+def test_a_line_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("numroberta.rows.LONGEST_LINE", 1000)
+    with pytest.raises(ValueError, match=r"a\.txt, line 2: longer than"):
+        texts_of(write(tmp_path / "a.txt", "short\n" + "long" * 1000))
+
+
+def test_reading_goes_on_after_any_row_of_any_file(tmp_path):
+    pytest.importorskip("pyarrow")
+    inputs = [*files_with(tmp_path, TEXTS), Given(TEXTS)]
+    whole = list(Rows(inputs))
+    rows = Rows(inputs)
+    places = [rows.place for _ in rows]
+    for number, place in enumerate(places, start=1):
+        again = Rows(inputs, start=place)
+        assert list(again) == whole[number:]
+        assert again.place == rows.place
+
+
+def test_a_changed_past_is_noticed_and_a_changed_future_is_read(tmp_path):
+    path = write(tmp_path / "a.txt", "one\ntwo\nthree\n")
+    rows = Rows([path])
+    places = [rows.place for _ in rows]
+    write(path, "one\ntwo\nmended\nand more\n")
+    assert texts_of(path, start=places[1]) == ["mended", "and more"]
+    write(path, "one\nTWO\nthree\n")
+    with pytest.raises(ValueError, match="the part that had been embedded has changed"):
+        texts_of(path, start=places[1])
+    write(path, "one\n")
+    with pytest.raises(ValueError, match="shorter than it was"):
+        texts_of(path, start=places[1])
+
+
+def test_a_file_that_was_finished_and_grew_is_noticed_when_the_next_one_had_begun(tmp_path):
+    first, second = write(tmp_path / "a.txt", "one\n"), write(tmp_path / "b.txt", "two\nthree\n")
+    rows = Rows([first, second])
+    places = [rows.place for _ in rows]
+    write(first, "one\nmore\n")
+    with pytest.raises(ValueError, match="has changed"):
+        texts_of(first, second, start=places[1])
+    assert texts_of(first, second, start=places[0]) == ["more", "two", "three"]
+
+
+def test_a_last_line_that_goes_on_later_is_noticed(tmp_path):
+    path = write(tmp_path / "a.txt", "one\ntwo")
+    rows = Rows([path])
+    places = [rows.place for _ in rows]
+    write(path, "one\ntwo and more\n")
+    with pytest.raises(ValueError, match="its last line, which had been embedded, goes on"):
+        texts_of(path, start=places[-1])
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r"))), st.data())
+def test_any_texts_come_back_from_jsonl_and_from_any_row_on(tmp_path_factory, texts, data):
+    path = tmp_path_factory.mktemp("rows") / "a.jsonl"
+    write(path, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
+    rows = Rows([path])
+    found = [(row.text, rows.place) for row in rows]
+    assert [text for text, _ in found] == texts
+    if texts:
+        number = data.draw(st.integers(0, len(texts) - 1))
+        assert texts_of(path, start=found[number][1]) == texts[number + 1 :]

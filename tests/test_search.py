@@ -1,0 +1,78 @@
+"""Exact search: the ranking is that of all cosines, whatever the block, and says what does not fit."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numroberta import cli, search
+from numroberta.search import nearest, open_vectors
+
+
+@given(st.integers(1, 200), st.integers(1, 12), st.sampled_from([1, 7, 64, 1000]), st.integers(0, 99))
+def test_the_ranking_is_that_of_all_cosines_sorted(rows, k, block, seed):
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(-2, 3, (rows, 4)).astype(np.float32)  # many equal scores, and some zero vectors
+    queries = rng.standard_normal((3, 4)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "BLOCK", block * 16)
+        found = nearest(queries, vectors, k)
+    unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    norms = np.linalg.norm(vectors, axis=1)
+    for query, hits in zip(unit, found, strict=True):
+        usable = np.flatnonzero(norms)
+        scores = vectors[usable] @ query / norms[usable]
+        assert len(hits) == min(k, len(usable))
+        best = np.sort(scores)[::-1][: len(hits)]
+        np.testing.assert_allclose([hit.score for hit in hits], best, atol=2e-6)  # measured: 3e-7
+        assert [hit.score for hit in hits] == sorted([hit.score for hit in hits], reverse=True)
+        assert len({hit.row for hit in hits}) == len(hits)
+
+
+def test_equal_scores_keep_the_order_of_rows_across_blocks(monkeypatch):
+    monkeypatch.setattr(search, "BLOCK", 64)
+    found = nearest(np.ones((1, 4)), np.ones((50, 4), np.float16), 6)
+    assert [hit.row for hit in found[0]] == [0, 1, 2, 3, 4, 5]
+
+
+def test_rows_without_a_direction_are_never_found():
+    vectors = np.array([[0, 0], [np.nan, 1], [np.inf, 0], [-1, 0]], np.float32)
+    assert [hit.row for hit in nearest(np.array([[1.0, 0.0]]), vectors, 10)[0]] == [3]
+    assert nearest(np.array([[1.0, 0.0]]), vectors[:0], 10) == [[]]
+    with pytest.raises(ValueError, match="k=0, expected at least 1"):
+        nearest(np.ones((1, 2)), vectors, 0)
+
+
+def test_a_file_that_holds_no_vectors_of_this_model_is_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((3, 8), np.float32))
+    assert isinstance(open_vectors(path, 8), np.memmap)
+    with pytest.raises(ValueError, match=r"8 dimensions, and this model makes 24: give the --model that made them"):
+        open_vectors(path, 24)
+    np.save(path, np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match=r"holds float32 \(3,\), expected \(rows, 24\) floats"):
+        open_vectors(path, 24)
+    path.write_bytes(b"no vectors")
+    with pytest.raises(ValueError, match=r"is no \.npy file of vectors"):
+        open_vectors(path, 24)
+
+
+def test_the_command_finds_the_text_itself_first_and_shows_where_it_is(tmp_path, small_folder, capsys):
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "the sand"}\n{"text": "an inner\\n thing"}\nbroken\n{"text": "the rest and more"}\n')
+    run = ["--model", str(small_folder)]
+    vectors = str(tmp_path / "v.npy")
+    assert cli.main(["embed", "-f", str(texts), "-o", vectors, "--errors", "skip", "-q", *run]) == 0
+    capsys.readouterr()
+    search_them = ["--vectors", vectors, "--texts", str(texts), *run]
+    assert cli.main(["search", "an inner\n thing", "the sand", *search_them, "-k", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "an inner thing"
+    assert lines[1].split() == ["1", "1.000", "texts.jsonl:2", "an", "inner", "thing"]
+    assert lines[4].split() == ["1", "1.000", "texts.jsonl:1", "the", "sand"]
+    assert cli.main(["search", "x", *search_them, "-k", "9"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4  # the query, and the three rows that are not skipped
+
+    texts.write_text('{"text": "the sand"}\n')
+    assert cli.main(["search", "x", *search_them]) == 2
+    assert "4 vectors, and --texts has 1 rows: expected the same files" in capsys.readouterr().err
