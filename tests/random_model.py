@@ -49,11 +49,11 @@ def tensors(config, *heads, seed=0, dtype=np.float32):
     return {name: draw(name, shape).astype(dtype) for name, shape in shapes.items()}
 
 
-def roberta(seed=0, dtype="float64", tensors_as=None, **options):
-    """The encoder of random weights, without a folder: `Roberta` options and config sizes by name."""
+def roberta(seed=0, dtype="float64", weights=None, **options):
+    """The encoder of random or given weights, without a folder: `Roberta` options and config sizes by name."""
     sizes = SIZES | {key: options.pop(key) for key in list(options) if key in SIZES}
     config = RobertaConfig.from_dict(sizes)
-    weights = tensors(config, seed=seed, dtype=tensors_as or dtype)
+    weights = weights or tensors(config, "pooler", seed=seed, dtype=dtype)
     return Roberta(SimpleNamespace(config=config, tensors=weights), dtype=dtype, **options)
 
 
