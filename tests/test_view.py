@@ -380,6 +380,13 @@ def test_the_keyboard_reaches_heads_tokens_and_texts(open_page, findings):
     assert page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
 
 
+def test_one_text_has_no_tabs_and_is_not_compared(open_page, tiny):
+    page = open_page(view.examine(tiny, TEXTS[:1]))
+    assert page.locator("#tabs").is_hidden()
+    assert page.locator("#similar").is_hidden()
+    assert page.locator("#facts").inner_text() == "9 tokens · 6 layers × 12 heads · 192 dimensions"
+
+
 def test_a_pair_of_texts_shows_what_each_token_adds(open_page, findings):
     page = open_page(findings)
     cells = page.locator("#matrix tbody .num").all_inner_texts()
@@ -449,5 +456,6 @@ def test_a_checkpoint_without_a_head_says_that_it_cannot_write(open_page, small)
     page = open_page(view.examine(small, ["and the rain", ""]))
     assert "no masked-LM head" in page.locator("#c-written").inner_text()
     assert page.locator("#cards li").count() == 0
+    assert page.locator("#tabs").is_visible()
     page.get_by_role("tab").nth(1).click()
     assert page.locator("#looks button").count() == 2
