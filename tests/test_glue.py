@@ -6,6 +6,7 @@ import pytest
 import random_model
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 import numroberta
 from numroberta import heads
@@ -125,7 +126,12 @@ def test_a_file_that_cannot_be_read_says_where(tmp_path, task, text, message):
 
 
 def checkpoint(path, labels):
-    return random_model.write(path, heads.SEQUENCE, id2label={str(i): label for i, label in enumerate(labels)})
+    """A random classifier that does not favour a label."""
+    random_model.write(path, heads.SEQUENCE, id2label={str(i): label for i, label in enumerate(labels)})
+    tensors = load_file(path / "model.safetensors")
+    tensors["classifier.out_proj.bias"][:] = 0
+    save_file(tensors, path / "model.safetensors")
+    return path
 
 
 @pytest.mark.parametrize(
