@@ -26,6 +26,7 @@ Way = Callable[["Forward", str, Array], Array]  # of computing a linear layer or
 LAYER = "encoder.layer.*"
 # An explanation must leave less than this part of the error unexplained.
 LEFT = 1 / 4
+NOTHING_LEFT = 1 / 1000  # and one that leaves so little ends the search
 # Numbers that float16 can hold are at most this much, relative, away from float32 ones that only look so.
 EXACT = 1e-6
 
@@ -632,8 +633,11 @@ def starting_points(right: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]
     Further back is less precise, and needed where a mistake hides below the tolerance, or in another layout, at first.
     """
     yield right
-    yield {name: value for name, value in right.items() if kind(name) in ("embeddings", f"{LAYER}.output")}
-    yield {}
+    states = {name: value for name, value in right.items() if kind(name) in ("embeddings", f"{LAYER}.output")}
+    if len(states) < len(right):
+        yield states
+    if states:
+        yield {}
 
 
 def attempt(
@@ -653,6 +657,8 @@ def attempt(
         # Another mistake with the same numbers comes later in the catalogue; rounding must not promote it.
         if error < after * (1 if best is None else 1 / 2):
             best, after = mistake, error
+        if after <= min(tolerance, before * NOTHING_LEFT):
+            break
     rounded = rounded_to(value[counted]) if before > tolerance else None
     if best is not None and after <= min(tolerance, before * LEFT):
         return Diagnosis(name, best.sentence, before, after, since)
