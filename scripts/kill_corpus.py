@@ -31,7 +31,7 @@ def left_behind(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.endswith((".partial", ".journal", ".sealed"))]
 
 
-def survive(job: list[str], output: Path, most: int, longest: float, chance: random.Random) -> int:
+def survive(job: list[str], most: int, longest: float, chance: random.Random) -> int:
     """Kill a job up to `most` times, then let it end; how many times it was killed."""
     kills = 0
     while True:
@@ -52,7 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--model", type=Path, required=True, help="a folder; a small random model will do")
-    parser.add_argument("--texts", type=Path, required=True, help=".txt; its first 2,000 lines are embedded")
+    parser.add_argument("--texts", type=Path, required=True, help=".txt; its first lines are embedded")
+    parser.add_argument("--lines", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     chance = random.Random(options.seed)
@@ -61,7 +62,7 @@ def main() -> None:
         folder = Path(name)
         texts = folder / "texts.txt.gz"
         with options.texts.open("rb") as source, gzip.open(texts, "wb") as packed:
-            packed.writelines(line for _, line in zip(range(2000), source, strict=False))
+            packed.writelines(line for _, line in zip(range(options.lines), source, strict=False))
         whole: dict[str, tuple[bytes, float]] = {}
         for suffix in SUFFIXES:
             output = folder / f"undisturbed{suffix}"
@@ -74,13 +75,15 @@ def main() -> None:
             work = folder / "job"
             work.mkdir()
             output = work / f"out{suffix}"
-            kills += survive(command(options.model, texts, output), output, 12, seconds / 1.5, chance)
+            died = survive(command(options.model, texts, output), 12, seconds / 1.5, chance)
+            kills += died
             jobs += 1
             if output.read_bytes() != expected:
                 raise SystemExit(f"job {jobs}, {suffix}: the file differs from the undisturbed one")
             if left := left_behind(work):
                 raise SystemExit(f"job {jobs}, {suffix}: left behind {', '.join(left)}")
             shutil.rmtree(work)
+            print(f"job {jobs}, {suffix}: killed {died} times, the same bytes", flush=True)
     print(f"{kills} of {kills} kills survived: {jobs} jobs ended in the bytes of an undisturbed one")
 
 

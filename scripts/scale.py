@@ -17,15 +17,15 @@ import numroberta
 from numroberta.corpus import embed_files
 
 
-def run(texts: Path, output: Path) -> tuple[float, float]:
-    """(seconds, peak MB) of one `embed` in a process of its own."""
+def run(texts: Path, output: Path) -> tuple[float, float, float]:
+    """(seconds, seconds of CPU, peak MB) of one `embed` in a process of its own."""
     began = time.monotonic()
     command = [sys.executable, "-m", "numroberta", "embed", "-q", "-f", str(texts), "-o", str(output)]
     child = os.posix_spawn(sys.executable, command, os.environ)
     _, status, usage = os.wait4(child, 0)
     if status:
         raise SystemExit(f"embed ended with {status}")
-    return time.monotonic() - began, usage.ru_maxrss / 1024
+    return time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def compare(texts: Path, output: Path, turns: int) -> tuple[float, float]:
@@ -58,10 +58,13 @@ def main() -> None:
         texts, output = Path(name) / "texts.txt", Path(name) / "out.npy"
         for count in options.lines:
             texts.write_text("".join(lines[:count]), encoding="utf-8")
-            seconds, peak = run(texts, output)
+            seconds, busy, peak = run(texts, output)
             output.unlink()
-            rate = count / seconds
-            print(f"{count:9,} lines  {peak:7.0f} MB  {seconds:7.1f} s  {rate:6.0f} lines/s", flush=True)
+            print(
+                f"{count:9,} lines  {peak:5.0f} MB  {seconds:7.1f} s  {count / seconds:6.0f} lines/s  "
+                f"{busy / count * 1e3:6.2f} ms of CPU a line",
+                flush=True,
+            )
         if options.compare:
             texts.write_text("".join(lines[: options.compare]), encoding="utf-8")
             memory, files = compare(texts, output, 3)
