@@ -468,7 +468,10 @@ def print_answers(text: str, answers: Sequence[dict[str, Any]], json_lines: bool
         print(json.dumps({"text": text, **more, "answers": answers}, ensure_ascii=False))
         return
     print(" ".join(" ".join([text, *more.values()]).split()))
-    rows = [[f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()] for row in answers]
+    rows = [
+        [f"{value:.4f}" if isinstance(value, float) else " ".join(str(value).split()) for value in row.values()]
+        for row in answers
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  " + "  ".join(f"{cell:{width}s}" for cell, width in zip(row, widths, strict=True)).rstrip())

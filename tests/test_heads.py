@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import numroberta
-from numroberta import heads, tasks
+from numroberta import cli, heads, tasks
 
 TEXTS = [
     "The rain in Spain stays mainly in the plain.",
@@ -394,3 +394,54 @@ def test_answers_are_plain_json(masked, tagger, reader):
     json.dumps(numroberta.load(masked).fill_mask("<mask>"))
     json.dumps(numroberta.load(tagger).tag(TEXTS[0]))
     json.dumps(numroberta.load(reader).answer("Who?", CONTEXT))
+
+
+# --- The command line --------------------------------------------------------------------------------------------
+
+
+def test_commands_print_a_json_line_a_text_where_no_terminal_is(masked, tagger, reader, tmp_path, capsys):
+    sorter = classifier(tmp_path)
+    wanted = [
+        (["fill-mask", "in <mask>", "--top-k", "2"], masked, numroberta.load(masked).fill_mask("in <mask>", top_k=2)),
+        (["classify", TEXTS[0]], sorter, numroberta.load(sorter).classify(TEXTS[0])),
+        (["classify", "a", "--pair", "b", "--top-k", "1"], sorter, numroberta.load(sorter).classify(("a", "b"), 1)),
+        (["tag", TEXTS[0], "--aggregation", "first"], tagger, numroberta.load(tagger).tag(TEXTS[0], "first")),
+        (["answer", "Where?", "--context", TEXTS[0]], reader, [numroberta.load(reader).answer("Where?", TEXTS[0])]),
+    ]
+    for command, path, answers in wanted:
+        assert cli.main([*command, "--model", str(path)]) == 0
+        line = json.loads(capsys.readouterr().out)
+        assert line["text"] == command[1]
+        same(line["answers"], answers)
+
+
+def test_several_masks_print_a_line_each(masked, capsys):
+    assert cli.main(["fill-mask", "<mask> and <mask>", "--json", "--model", str(masked)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_terminal_gets_a_table(tagger, masked, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cli.main(["fill-mask", "in\n<mask>", "--top-k", "3", "--model", str(masked)]) == 0
+    title, *rows = capsys.readouterr().out.splitlines()
+    assert title == "in <mask>"
+    assert [float(row.split()[0]) for row in rows] == pytest.approx(
+        [answer["score"] for answer in numroberta.load(masked).fill_mask("in\n<mask>", top_k=3)], abs=1e-4
+    )
+    assert cli.main(["words", "Hello world", "--model", str(masked)]) == 0
+    title, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[:3] for row in rows] == [["Hello", "0", "5"], ["world", "6", "11"]]
+
+
+def test_words_prints_whole_vectors_for_programs(small, small_folder, capsys):
+    command = ["words", "Hello world", "--layers", "-2", "-1", "--aggregation", "mean", "--model", str(small_folder)]
+    assert cli.main(command) == 0
+    rows = json.loads(capsys.readouterr().out)["answers"]
+    expected = small.encode_words("Hello world", "mean", [-2, -1])
+    assert [(row["word"], row["begin"], row["end"]) for row in rows] == [("Hello", 0, 5), ("world", 6, 11)]
+    np.testing.assert_allclose([row["embedding"] for row in rows], expected.vectors, atol=1e-5)
+
+
+def test_a_command_without_its_head_is_one_line(small_folder, capsys):
+    assert cli.main(["tag", "x", "--model", str(small_folder)]) == 2
+    assert capsys.readouterr().err.startswith("numroberta: ")
