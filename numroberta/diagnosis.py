@@ -24,6 +24,7 @@ Step = Callable[["Forward", str], Array]  # the pass and the name of the value -
 Way = Callable[["Forward", str, Array], Array]  # of computing a linear layer or a norm: the pass, its name, its input
 
 LAYER = "encoder.layer.*"
+INPUT = ("input_ids", "attention_mask")
 # An explanation must leave less than this part of the error unexplained.
 LEFT = 1 / 4
 NOTHING_LEFT = 1 / 1000  # and one that leaves so little ends the search
@@ -107,8 +108,8 @@ def of_layer(name: str, rest: str) -> str:
 def in_order(name: str) -> tuple[int, int, int]:
     """Sorts names into the order of the forward pass; what it does not know comes last."""
     kinds = list(STEPS)
-    if name in ("input_ids", "attention_mask"):
-        return -1, 0, 0
+    if name in INPUT:
+        return -1, 0, INPUT.index(name)
     if kind(name) not in STEPS:
         return 3, 0, 0
     place = kinds.index(kind(name))
@@ -374,6 +375,7 @@ def wrong_attention(given: Given) -> Iterator[Mistake]:
     heads = given.num_attention_heads
 
     for sentence, divisor in (
+        ("the scores are divided by 8, the root of 64; the head dimension is another here", lambda f, query: 8.0),
         ("the scores are not divided by √d", lambda f, query: 1.0),
         ("the scores are divided by √d twice", lambda f, query: query.shape[-1]),
         ("the scores are multiplied by √d instead of divided", lambda f, query: query.shape[-1] ** -0.5),
@@ -403,8 +405,10 @@ def wrong_attention(given: Given) -> Iterator[Mistake]:
         ):
             yield Mistake(what, steps)
 
+    over_queries = "the softmax runs over the queries; it runs over the keys"
     for sentence, softmax in (
-        ("the softmax runs over the queries; it runs over the keys", lambda f, s: over(2, s, blocked(f))),
+        (over_queries, lambda f, s: over(2, s, blocked(f))),
+        (over_queries, over_tokens),
         ("the softmax runs over the heads; it runs over the keys", lambda f, s: over(1, s, blocked(f))),
         ("the softmax runs over padding too: the mask is not applied", lambda f, s: over(3, s, False)),
         ("the mask is inverted: tokens look at padding only", lambda f, s: over(3, s, ~blocked(f))),
@@ -435,6 +439,13 @@ def over(axis: int, s: Array, hidden: Any) -> Array:
     s = np.where(hidden, -1e300, s)
     e = np.exp(s - s.max(axis, keepdims=True))
     return e / e.sum(axis, keepdims=True)
+
+
+def over_tokens(f: Forward, s: Array) -> Array:
+    """softmax over the queries in a program that leaves padding out: neither keys nor queries are there."""
+    real = (f.given.attention_mask != 0)[:, None, :, None] & ~blocked(f)  # (b, 1, n queries, n keys)
+    e = np.where(real, np.exp(s - s.max((2, 3), keepdims=True)), 0)
+    return e / np.maximum(e.sum(2, keepdims=True), 1e-300)
 
 
 def later(s: Array) -> Array:
@@ -484,6 +495,10 @@ def wrong_norms(given: Given) -> Iterator[Mistake]:
         gain, bias = parts
         return y * (f.weight(f"{name}.weight") if gain else 1) + (f.weight(f"{name}.bias") if bias else 0)
 
+    def swapped(f: Forward, name: str, x: Array) -> Array:
+        plain = normalize(f, name, x, given.layer_norm_eps, parts=(False, False))
+        return plain * f.weight(f"{name}.bias") + f.weight(f"{name}.weight")
+
     right = given.layer_norm_eps
     sentence = "the layer norm's epsilon is {}; the config's is {}"
     ways: list[tuple[str, Way]] = [
@@ -501,6 +516,7 @@ def wrong_norms(given: Given) -> Iterator[Mistake]:
         ("the layer norm's bias is left out", partial(normalize, eps=right, parts=(True, False))),
         ("the layer norm's weight is left out", partial(normalize, eps=right, parts=(False, True))),
         ("the layer norm's weight and bias are left out", partial(normalize, eps=right, parts=(False, False))),
+        ("the layer norm's weight and bias are swapped", swapped),
         ("the layer norm is left out", lambda f, name, x: x),
     ]  # fmt: skip
     for what, way in ways:
@@ -521,6 +537,14 @@ def wrong_norms(given: Given) -> Iterator[Mistake]:
         for name in RESIDUALS:
             yield Mistake(what, {name: changed(name)})
     last = f"{LAYER}.output"
+    yield Mistake(
+        "the feed-forward's layer norm has the weights of the attention's",
+        {
+            last: lambda f, at: layer_norm(
+                f, of_layer(at, "attention.output.LayerNorm"), RESIDUALS[last](f, at) + f[f"{at}.dense"]
+            )
+        },
+    )
     yield Mistake(
         "the feed-forward's residual is the layer's input; it is the attention's output",
         {last: lambda f, at: layer_norm(f, f"{at}.LayerNorm", f.input(at) + f[f"{at}.dense"])},

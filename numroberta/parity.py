@@ -23,14 +23,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from numroberta import __version__, diagnosis, textbook
 from numroberta.checkpoint import Checkpoint, open_checkpoint
-from numroberta.diagnosis import Diagnosis, Given, in_order
+from numroberta.diagnosis import INPUT, Diagnosis, Given, in_order
 from numroberta.layouts import arrangements, swapped, whole_axes
-from numroberta.model import Roberta, TextEncoder
+from numroberta.model import TextEncoder
+from numroberta.roberta import Roberta
 from numroberta.safetensors_file import map_safetensors
 
 Array = NDArray[Any]
 
-INPUTS = ("input_ids", "attention_mask")
 SINGLE = float(np.finfo(np.float32).eps)
 BFLOAT16 = 2.0**-7  # the distance from 1 to the next number, as np.finfo gives it for the types that NumPy has
 
@@ -255,7 +255,7 @@ def compare(
     names: from my names to the reference's.  Raises ValueError for recordings that have nothing to compare.
     """
     known, found = read(reference), _renamed(read(mine), names or {})
-    shared = sorted(known.tensors.keys() & found.tensors.keys(), key=in_order)
+    shared = sorted(sorted(known.tensors.keys() & found.tensors.keys()), key=in_order)
     if not shared:
         raise ValueError(
             f"no tensor of mine has a name of the reference: mine has {_some(found.tensors)}, the reference "
@@ -270,7 +270,7 @@ def compare(
             right[name] = value
         elif all(earlier.alike for earlier in rows[:-1]):
             wrong = value
-    missing = sorted(known.tensors.keys() - found.tensors.keys() - {*INPUTS}, key=in_order)
+    missing = sorted(known.tensors.keys() - found.tensors.keys() - {*INPUT}, key=in_order)
     unknown = sorted(found.tensors.keys() - known.tensors.keys())
     comparison = Comparison(rows, missing, unknown)
     if comparison.first is None:
@@ -375,7 +375,7 @@ class Bench:
         self, row: Row, value: Array | None, right: dict[str, Array], model: Any
     ) -> tuple[Diagnosis | None, str]:
         """The mistake behind the first difference, or the reason why none can be named."""
-        if row.name in INPUTS:
+        if row.name in INPUT:
             return None, f"{row.name} differ: both programs must be given the same tokens"
         if value is None:
             return None, ""
@@ -395,7 +395,7 @@ class Bench:
         wide = {
             name: np.where(np.isfinite(array), array, self.reference.tensors[name]).astype(np.float64)
             for name, array in right.items()
-            if name not in INPUTS
+            if name not in INPUT
         }
         counted = self.counted(row.name, row.shape)
         found = diagnosis.diagnose(given, wide, row.name, value, counted, row.tolerance)

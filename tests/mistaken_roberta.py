@@ -51,6 +51,9 @@ IN_LAYERS = {
     "intermediate.dense without bias": "the bias of intermediate.dense is left out",
     "output.dense without bias": "the bias of output.dense is left out",
     "norm without bias": "the layer norm's bias is left out",
+    "norm with weight and bias swapped": "the layer norm's weight and bias are swapped",
+    "norm of the attention": "the feed-forward's layer norm has the weights of the attention's",
+    "scale by 8": "the scores are divided by 8",
     "float16 weights": "the weights are rounded to float16",
     "float16 sums": "those of float16",
 }
@@ -135,8 +138,14 @@ class Port:
             row = row - row.sum() / len(row)
             variance = (row * row).sum() / (len(row) - (1 if self.slip("unbiased variance") else 0))
             rows.append(row / np.sqrt(variance + self.dtype(eps)))
-        bias = 0 if self.slip("norm without bias") else self.weight(f"{name}.bias")
-        return (np.stack(rows) * self.weight(f"{name}.weight") + bias).astype(self.dtype)
+        if self.slip("norm of the attention"):
+            name = name.replace("attention.", "").replace("output.LayerNorm", "attention.output.LayerNorm")
+        gain, bias = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+        if self.slip("norm without bias"):
+            bias = 0 * bias
+        if self.slip("norm with weight and bias swapped"):
+            gain, bias = bias, gain
+        return (np.stack(rows) * gain + bias).astype(self.dtype)
 
     def around(self, name, past, branch):
         if self.slip("norm before residual"):
@@ -175,7 +184,12 @@ class Port:
         queries, keys = self.heads(q, everywhere), self.heads(k, everywhere)
         values = self.heads(v, everywhere or self.slip("heads interleaved in the value"))
         root = math.sqrt(d / h)
-        for slip, divisor in (("no scale", 1), ("double scale", d / h), ("scale by hidden size", math.sqrt(d))):
+        for slip, divisor in (
+            ("no scale", 1),
+            ("double scale", d / h),
+            ("scale by hidden size", math.sqrt(d)),
+            ("scale by 8", 8),
+        ):
             root = divisor if self.slip(slip) else root
         scores = [q @ k.T / self.dtype(root) for q, k in zip(queries, keys, strict=True)]
         probs = [self.softmax(s, mask) for s in scores]
