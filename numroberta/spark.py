@@ -179,11 +179,11 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
         lang: for Spark NLP's names the language that they have there ("en"); other names do without.
         Raises CheckpointError for a model that cannot be opened here, on the driver.
         """
-        if name in SPARK_NLP:
-            name, known = SPARK_NLP[name]
-            if lang not in (None, known):
-                raise ValueError(f"{name} is in Spark NLP's list for the language {known!r}, not {lang!r}")
-        return cls(name, find_place(name, revision).revision)
+        hub_name, known = SPARK_NLP.get(name, (name, lang))
+        if lang not in (None, known):
+            raise ValueError(f"{name} is in Spark NLP's list for the language {known!r}, not {lang!r}")
+        place = find_place(hub_name, revision)
+        return cls(place.name, place.revision)
 
     def setInputCols(self, *names: str | Sequence[str]) -> RobertaEmbeddings:
         """The text's column, or the text's and the words': names, or a list of them."""
@@ -197,7 +197,7 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
         return self._set(outputCol=name)
 
     def setPoolingStrategy(self, strategy: str) -> RobertaEmbeddings:
-        """ "AVERAGE", "CLS" or "MAX" for a vector a text, "NONE" for one a word."""
+        """What makes a text's tokens one vector: "AVERAGE", "CLS" or "MAX"; or "NONE", for a vector a word."""
         if strategy not in (*POOLING_OF, "NONE"):
             raise ValueError(f"poolingStrategy {strategy!r}, expected 'NONE', 'AVERAGE', 'CLS' or 'MAX'")
         return self._set(poolingStrategy=strategy)
@@ -217,10 +217,6 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
         """False puts text and words into lower case before they are embedded (default: True)."""
         return self._set(caseSensitive=value)
 
-    def getPoolingStrategy(self) -> str | None:
-        """What `setPoolingStrategy` set, if anything."""
-        return self.getOrDefault("poolingStrategy") if self.isDefined("poolingStrategy") else None
-
     def _transform(self, dataset: Any) -> Any:
         columns = self.getInputCols() if self.isDefined("inputCols") else []
         if not columns:
@@ -232,16 +228,19 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
         return dataset.withColumn(self.getOutputCol(), udf(*map(_quoted, columns)))
 
     def _text_udf(self) -> Any:
-        strategy = self.getPoolingStrategy()
+        strategy = self._strategy()
         if strategy == "NONE":
             raise ValueError("poolingStrategy 'NONE' gives a vector a word: setInputCols('text', 'words')")
         return embed_udf(pooling=strategy and POOLING_OF[strategy], **self._options())
 
     def _words_udf(self) -> Any:
-        strategy = self.getPoolingStrategy()
+        strategy = self._strategy()
         if strategy not in (None, "NONE"):
             raise ValueError(f"poolingStrategy {strategy!r} gives a vector a text: set one input column, or 'NONE'")
         return embed_words_udf(**self._options())
+
+    def _strategy(self) -> str | None:
+        return self.getOrDefault("poolingStrategy") if self.isDefined("poolingStrategy") else None
 
     def _options(self) -> dict[str, Any]:
         return {

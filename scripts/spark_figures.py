@@ -194,7 +194,7 @@ def main() -> None:
     with session("local-cluster[2,1,2048]", {"spark.default.parallelism": "2"}) as spark:
         rate_and_equality(spark, options.model, texts)
         memory(spark, options.mapped, texts[:32])
-        kill(spark, options.model, texts[:2000])
+        kill(spark, options.model, texts[:1000])
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def test_a_bad_model_is_refused_with_the_sentence_of_load(tmp_path):
 def test_a_folder_without_a_tokenizer_is_refused_on_the_driver(small_folder, tmp_path):
     for name in ("config.json", "model.safetensors"):
         shutil.copy(small_folder / name, tmp_path)
-    with pytest.raises(FileNotFoundError, match="needs tokenizer.json"):
+    with pytest.raises(FileNotFoundError, match=r"needs tokenizer\.json"):
         nr.embed_udf(tmp_path)
 
 
@@ -186,6 +186,7 @@ def test_a_model_of_the_hub_travels_with_its_commit(small_folder, tmp_path, monk
 def test_a_relative_folder_travels_as_an_absolute_one(small_folder, monkeypatch):
     monkeypatch.chdir(small_folder.parent)
     assert nr.find_place(small_folder.name) == (str(small_folder), None, False)
+    assert nr.RobertaEmbeddings.pretrained(small_folder.name).getOrDefault("model") == str(small_folder)
 
 
 def test_setters_refuse_what_cannot_be():
