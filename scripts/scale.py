@@ -5,8 +5,8 @@ the same lines in memory, in turns, so that a machine which slows down slows bot
 """
 
 import argparse
-import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,36 +16,52 @@ from pathlib import Path
 import numroberta
 from numroberta.corpus import embed_files
 
+# ru_maxrss would be no less than the parent's own memory (man 2 getrusage; execve keeps it): the child reads its own.
+CHILD = """
+import resource, sys
+from numroberta.cli import main
+code = main()
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(peak, used.ru_utime + used.ru_stime)
+sys.exit(code)
+"""
 
-def run(texts: Path, output: Path) -> tuple[float, float, float]:
-    """(seconds, seconds of CPU, peak MB) of one `embed` in a process of its own."""
+
+def run(model: str, texts: Path, output: Path) -> tuple[float, float, float]:
+    """(seconds, seconds of CPU, peak MB) of one `embed` in a process of its own.  Linux."""
+    command = [sys.executable, "-c", CHILD, "embed", "-q", "--model", model, "-f", str(texts), "-o", str(output)]
     began = time.monotonic()
-    command = [sys.executable, "-m", "numroberta", "embed", "-q", "-f", str(texts), "-o", str(output)]
-    child = os.posix_spawn(sys.executable, command, os.environ)
-    _, status, usage = os.wait4(child, 0)
-    if status:
-        raise SystemExit(f"embed ended with {status}")
-    return time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds = time.monotonic() - began
+    peak, busy = map(float, done.stdout.split())
+    return seconds, busy, peak / 1024
 
 
-def compare(texts: Path, output: Path, turns: int) -> tuple[float, float]:
-    """(texts a second of `encode`, of files to files): the best of some turns each."""
-    model = numroberta.load("tiny")
+def compare(name: str, texts: Path, output: Path, turns: int) -> list[tuple[str, float, float]]:
+    """(clock, lines a second of `encode`, of files to files): the best of some turns each."""
+    model = numroberta.load(name)
     lines = texts.read_text(encoding="utf-8").split("\n")[:-1]
-    best = {"encode": 1e9, "files": 1e9}
+    taken = []
     for _ in range(turns):
-        began = time.monotonic()
+        marks = [(time.monotonic(), time.process_time())]
         model.encode(lines)
-        middle = time.monotonic()
+        marks.append((time.monotonic(), time.process_time()))
         embed_files(model, [texts], output, overwrite=True)
-        best["encode"] = min(best["encode"], middle - began)
-        best["files"] = min(best["files"], time.monotonic() - middle)
-    return len(lines) / best["encode"], len(lines) / best["files"]
+        marks.append((time.monotonic(), time.process_time()))
+        taken.append(marks)
+    found = []
+    for clock, name in enumerate(("wall", "CPU")):
+        memory = min(middle[clock] - start[clock] for start, middle, _ in taken)
+        files = min(end[clock] - middle[clock] for _, middle, end in taken)
+        found.append((name, len(lines) / memory, len(lines) / files))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--model", default="tiny")
     parser.add_argument("--lines", type=int, nargs="*", default=[1_000, 10_000, 100_000])
     parser.add_argument("--compare", type=int, default=4_096, help="lines of the comparison with encode")
     parser.add_argument("--longest", type=int, default=10_000, help="leave out lines of more characters")
@@ -58,7 +74,7 @@ def main() -> None:
         texts, output = Path(name) / "texts.txt", Path(name) / "out.npy"
         for count in options.lines:
             texts.write_text("".join(lines[:count]), encoding="utf-8")
-            seconds, busy, peak = run(texts, output)
+            seconds, busy, peak = run(options.model, texts, output)
             output.unlink()
             print(
                 f"{count:9,} lines  {peak:5.0f} MB  {seconds:7.1f} s  {count / seconds:6.0f} lines/s  "
@@ -67,10 +83,9 @@ def main() -> None:
             )
         if options.compare:
             texts.write_text("".join(lines[: options.compare]), encoding="utf-8")
-            memory, files = compare(texts, output, 3)
-            print(
-                f"{options.compare:,} lines: encode {memory:.0f} lines/s, files {files:.0f}, {files / memory:.3f} of it"
-            )
+            for clock, memory, files in compare(options.model, texts, output, 3):
+                told = f"encode {memory:.0f} lines/s, files {files:.0f}, {files / memory:.3f} of it"
+                print(f"{options.compare:,} lines, {clock}: {told}")
 
 
 if __name__ == "__main__":
