@@ -342,9 +342,9 @@ def run_view(options: argparse.Namespace) -> None:
     findings = examine(load_model(options), list(read_texts(options.texts)))
     page = render(findings).encode()
     options.output.write_bytes(page)
-    tokens = sum(len(text["tokens"]) for text in findings["texts"])
+    texts, tokens = len(findings["texts"]), sum(len(text["tokens"]) for text in findings["texts"])
     print(
-        f"{len(findings['texts'])} texts, {tokens} tokens, {findings['layers']} layers × {findings['heads']} heads, "
+        f"{texts} text{'s' * (texts > 1)}, {tokens} tokens, {findings['layers']} layers × {findings['heads']} heads, "
         f"{len(page) / 1e6:.2f} MB\nwritten to {options.output}"
     )
     if options.open:

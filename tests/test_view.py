@@ -263,6 +263,7 @@ def open_page(chromium, tmp_path):
         file = tmp_path / f"{len(pages)}.html"
         file.write_text(view.render(findings), "utf-8")
         page = chromium.new_page(**{"viewport": {"width": 1280, "height": 900}, **settings})
+        page.set_default_timeout(120_000)  # milliseconds: a busy machine may be slow
         pages.append(page)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
