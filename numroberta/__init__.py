@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from numroberta import textbook
     from numroberta.checkpoint import CheckpointError
     from numroberta.config import ConfigError, RobertaConfig
-    from numroberta.model import Roberta, TextEncoder, load
+    from numroberta.model import TextEncoder, load
+    from numroberta.roberta import Roberta
     from numroberta.tokenizer import Tokenizer
 
 _HOME = {
     "CheckpointError": "checkpoint",
     "ConfigError": "config",
     "RobertaConfig": "config",
-    "Roberta": "model",
+    "Roberta": "roberta",
     "TextEncoder": "model",
     "Tokenizer": "tokenizer",
     "load": "model",

@@ -26,7 +26,8 @@ from numroberta.pooling import cosine_similarity
 from numroberta.tasks import softmax
 
 if TYPE_CHECKING:
-    from numroberta.model import Read, TextEncoder
+    from numroberta.model import TextEncoder
+    from numroberta.roberta import Read
     from numroberta.tokenizer import Encoding
 
 Array = NDArray[Any]
