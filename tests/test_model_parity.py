@@ -134,7 +134,7 @@ def test_a_recording_made_now_is_the_one_in_the_repository(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_float32_on_longer_texts_is_as_near_to_float64_as_pytorchs(deterministic, full_size_folder):
-    """Measured on AMD Zen 3, RMS over the last hidden state: default 0.00, deterministic 0.00 times PyTorch's."""
+    """Measured on AMD Zen 3, RMS over the last hidden state: default 1.06, deterministic 0.76 times PyTorch's."""
     rng = np.random.default_rng(0)
     mask = (np.arange(128) < np.array([[128], [64], [17]])).astype(np.int64)
     ids = np.where(mask, rng.integers(3, 50_000, mask.shape), 1)
