@@ -134,7 +134,7 @@ class ByteLevelBPE:
         self.vocab = vocab
         self.rank = {pair: rank for rank, pair in enumerate(merges)}
         self.unk_id = unk_id
-        self._ids: Memo[tuple[int, ...]] = Memo(self._word_ids, max_words=1 << 16)  # 15 MB when full
+        self._ids: Memo[tuple[int, ...]] = Memo(self._word_ids, max_words=1 << 14)  # 4 MB when full
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens: steps 1 to 4."""

@@ -59,14 +59,15 @@ class SentenceSettings:
 
 @dataclass(frozen=True)
 class Dense:
-    """activation(W x + b), (n, in) -> (n, out)."""
+    """activation(W x + b), (n, in) -> (n, out); each vector by itself, so that its bits do not depend on the others."""
 
     weight: Array = field(repr=False)  # (out, in)
     bias: Array | None = field(repr=False)  # (out,)
     activation: Step
 
     def __call__(self, vectors: Array) -> Array:
-        y = vectors @ self.weight.T.astype(vectors.dtype, copy=False)
+        weight = self.weight.astype(vectors.dtype, copy=False)
+        y = np.stack([weight @ vector for vector in vectors]) if len(vectors) else vectors @ weight.T
         return self.activation(y if self.bias is None else y + self.bias.astype(vectors.dtype, copy=False))
 
 
