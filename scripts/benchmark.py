@@ -201,10 +201,12 @@ class Process:
         self.pipe.communicate()
 
 
-def in_turn(processes: dict[str, Process], workload: str, inputs: list[Any]) -> dict[str, list[float]]:
-    """Seconds of each contestant for each input, taking turns; the first input once before, to warm up."""
+def in_turn(
+    processes: dict[str, Process], workload: str, inputs: list[Any], warm_up: Any = None
+) -> dict[str, list[float]]:
+    """Seconds of each contestant for each input, taking turns, after one input to warm up (default: the first)."""
     seconds: dict[str, list[float]] = {name: [] for name in processes}
-    for number, value in enumerate([inputs[0], *inputs]):
+    for number, value in enumerate([warm_up or inputs[0], *inputs]):
         for name, process in processes.items():
             taken = process.ask(workload, value)["seconds"]
             if number:
@@ -333,12 +335,11 @@ def measure(folder: Path, threads: int, quick: bool) -> dict[str, dict[str, floa
     chunks = [lines[i::4] for i in range(4)]
     three = ("numroberta", "deterministic", "sentence-transformers")
     count = token_count(folder, lines)
-    seconds = in_turn(only(*three), "lines", chunks)
-    seconds |= in_turn(only("ONNX Runtime"), "sorted lines", chunks)
+    seconds = in_turn(only(*three), "lines", chunks, warm_up=lines[:8])
+    seconds |= in_turn(only("ONNX Runtime"), "sorted lines", chunks, warm_up=lines[:8])
     rates = {name: count / sum(values) for name, values in seconds.items()}
-    rates["ONNX Runtime, unsorted"] = (
-        token_count(folder, chunks[0]) / processes["ONNX Runtime"].ask("lines", chunks[0])["seconds"]
-    )
+    unsorted = processes["ONNX Runtime"].ask("lines", chunks[0])["seconds"]
+    rates["ONNX Runtime, unsorted"] = token_count(folder, chunks[0]) / unsorted
     report(f"real text, {len(lines):,} lines, tokens/s", rates)
 
     short = [lines[i : i + 32] for i in range(0, 32 * turns, 32)] if not quick else [lines[:32]]
@@ -462,25 +463,16 @@ def plot(table: dict[str, dict[str, float]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def tokenizer_rates(seconds: float) -> Iterator[str]:
-    """Tokens a second of the two backends on books.txt, on one core, in turn."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    from numroberta import Tokenizer
+def tokenizer_table(quick: bool) -> Iterator[str]:
+    """What the two backends do with books.txt, on one core."""
+    from tokenizer_rate import rates
 
     lines = (CORPUS / "books.txt").read_text("utf-8").splitlines()
-    size = 5000
-    rates: dict[str, list[float]] = {"python": [], "tokenizers": []}
-    backends = {name: Tokenizer.load(TOKENIZER, backend=name) for name in rates}  # type: ignore[arg-type]
-    end = time.perf_counter() + seconds
-    first = 0
-    while time.perf_counter() < end:
-        for name, backend in backends.items():
-            start = time.perf_counter()
-            ids, _ = backend.encode_ids(lines[first : first + size], truncation=False)
-            rates[name].append(sum(map(len, ids)) / (time.perf_counter() - start))
-        first = (first + size) % (len(lines) - size)
-    for name, values in rates.items():
-        yield f"{name:10s} {statistics.median(values):>12,.0f} tokens/s"
+    for backend, figures in rates(TOKENIZER, lines[:: 10 if quick else 1]).items():
+        yield (
+            f"{backend:10s} {figures['ids_per_second']:>10,.0f} tokens/s, "
+            f"{figures['with_offsets_per_second']:>10,.0f} with offsets, loaded in {figures['load_seconds']:.3f} s"
+        )
 
 
 def main() -> None:
@@ -497,7 +489,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     if options.what == "tokenizer":
-        return print("\n".join(tokenizer_rates(5 if options.quick else 30)))
+        return print("\n".join(tokenizer_table(options.quick)))
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
         prepare(folder)
