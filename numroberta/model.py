@@ -687,7 +687,8 @@ def load(
     dtype: "float32", or "float64" for reference values (twice the memory, a third of the rate).
     num_threads: None for all cores this process may use.
     deterministic: a text's vector is the same to the last bit alone, in any batch, with any number of threads; sums
-        are more exact, too.  Without it, vectors agree to 1e-5.
+        are more exact, too.  Without it, vectors agree to 1e-5.  (Where threadpoolctl is missing, BLAS keeps its own
+        threads, and their number must be the same.)
     low_memory: keep one layer's weights in memory; the same numbers.
     revision: a branch, tag or commit of the hub.
     Raises CheckpointError, a ValueError that says what was found and what to do.
