@@ -263,7 +263,7 @@ def optimisers(student: Student, muon_lr: float, adam_lr: float) -> list[torch.o
     return [Muon(hidden, muon_lr), torch.optim.AdamW(rest, adam_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
 
 
-def rate(step: int, steps: int, warm_up: int = 50, decay: float = 0.4) -> float:
+def rate(step: int, steps: int, warm_up: int = 50, decay: float = 0.6) -> float:
     """Up in `warm_up` steps, then flat, then linearly to nothing over the last share `decay` of the run."""
     return min(1.0, (step + 1) / warm_up, (steps - step) / (decay * steps))
 
@@ -336,7 +336,7 @@ class Run:
         self.held = random.Random(options.seed).sample(held, min(400, len(held)))
         self.language = Stream(lines, options.tokens, options.seed)
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch(sentences)]
-        self.meaning = Stream(ids, options.tokens // 2, options.seed)
+        self.meaning = Stream(ids, options.meaning_tokens, options.seed)
 
         self.student = Student().to(device)
         start_from_teacher(self.student, weights, lines)
@@ -487,6 +487,7 @@ def export(student: Student, tokenizer: Tokenizer, folder: Path) -> None:
         name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in exported(student).items()
     }
     save_file(tensors, new / "model.safetensors", {"format": "pt"})
+    (new / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone
     tokenizer.model.save(str(new))
     tokenizer.save(str(new / "tokenizer.json"))
     specials = {
@@ -568,12 +569,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for caches, checkpoints and the log")
     parser.add_argument("--export", type=Path, help="folder to write the finished model to")
     parser.add_argument("--sts", type=Path, help="sts-dev.csv, to watch and never to train on")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--tokens", type=int, default=1536, help="tokens in a batch of texts of one length")
+    parser.add_argument("--meaning-tokens", type=int, default=2048, help="tokens in a batch of the teacher's texts")
     parser.add_argument("--parts", type=int, default=2, help="batches of lines in a step")
-    parser.add_argument("--mask-share", type=float, default=0.25)
-    parser.add_argument("--meaning-mask", type=float, default=0.1, help="share of the sentences' tokens masked too")
-    parser.add_argument("--meaning-weight", type=float, default=1.0)
+    parser.add_argument("--mask-share", type=float, default=0.2)
+    parser.add_argument("--meaning-mask", type=float, default=0.15, help="share of the sentences' tokens masked too")
+    parser.add_argument("--meaning-weight", type=float, default=3.0)
     parser.add_argument("--muon-lr", type=float, default=0.01)
     parser.add_argument("--adam-lr", type=float, default=2e-3)
     parser.add_argument("--texts", type=int, help="only so many of the teacher's texts")
