@@ -54,7 +54,7 @@ def trace(
     The numbers are those of the model's dtype; load it with dtype="float64" for reference values.
     """
     roberta = model.model if isinstance(model, TextEncoder) else model
-    ids, mask = roberta._checked(input_ids, attention_mask)
+    ids, mask = roberta.checked(input_ids, attention_mask)
     config = roberta.config
     output = textbook.forward(
         roberta.tensors,

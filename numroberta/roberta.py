@@ -76,7 +76,7 @@ class Roberta:
         input_ids: (b, n) integers.  attention_mask: (b, n), 1 = a token, 0 = padding, anywhere; None: all 1.
         Raises ValueError for another shape, an id outside the vocabulary, or more tokens than there are positions.
         """
-        ids, mask = self._checked(input_ids, attention_mask)
+        ids, mask = self.checked(input_ids, attention_mask)
         positions = self.position_ids(ids)
         b, n = ids.shape
         texts = [(ids[i, mask[i]], positions[i, mask[i]]) for i in range(b)]
@@ -187,7 +187,8 @@ class Roberta:
         """The number of heads that have at most so many rows together, at least one."""
         return max(1, min(self.config.num_attention_heads, rows // self.config.head_dim))
 
-    def _checked(self, input_ids: ArrayLike, attention_mask: ArrayLike | None) -> tuple[Array, Array]:
+    def checked(self, input_ids: ArrayLike, attention_mask: ArrayLike | None) -> tuple[Array, Array]:
+        """Ids (b, n) as int64 and the mask as bool; raises ValueError for what `__call__` refuses."""
         ids = np.asarray(input_ids)
         if ids.ndim != 2 or not ids.shape[1]:
             raise ValueError(f"input_ids has shape {ids.shape}, expected (batch, tokens), at least one token")
