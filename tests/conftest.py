@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import random_model
 import seeded
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import numroberta
 
-# Machines differ in speed, so no example has a deadline; CI draws the same examples every time.
-settings.register_profile("numroberta", deadline=None, derandomize="CI" in os.environ)
+# Machines differ in speed, so nothing has a deadline; CI draws the same examples every time.
+settings.register_profile(
+    "numroberta", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("numroberta")
 
 ROOT = Path(__file__).parent.parent
