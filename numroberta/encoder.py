@@ -215,7 +215,7 @@ def attention(
     context = scratch("context", query.shape)
     for text, ((start, stop), (first, end)) in enumerate(zip(spans, asking_spans, strict=True)):
         keys, values = key[..., start:stop].swapaxes(1, 2), value[..., start:stop]  # (heads, keys, d), (heads, d, keys)
-        # Few heads and many queries in a block of a long text: rows of 42 queries took twice the time of rows of 256.
+        # Few heads and many queries in a block of a long text: NumPy is slow on short rows.
         heads = max(1, SCORES // max(1, (stop - start) * (end - first)))
         queries = max(1, SCORES // max(1, (stop - start) * min(heads, len(key))))
         for some in slices(len(key), heads):
@@ -228,9 +228,8 @@ def attention(
                 context[some, :, a:b] /= sums
                 if seen is not None:
                     skip = part.start // head_dim
-                    seen[text][skip + some.start : skip + some.stop, a - first : b - first] = (probs / sums).swapaxes(
-                        1, 2
-                    )
+                    own = slice(skip + some.start, skip + some.stop)
+                    seen[text][own, a - first : b - first] = (probs / sums).swapaxes(1, 2)
     context = context.reshape(part.stop - part.start, -1)  # (heads, d, m) -> (part, m)
     return product(layer.context.weight[:, part], context, piece, scratch, f"attention from {part.start}")
 

@@ -100,7 +100,7 @@ def bias_gelu(x: Array, bias: Array, scratch: Scratch) -> None:
 
 
 def _gelu_float32(x: Array, square: Array, power: Array) -> None:
-    """x / (1 + exp(x p(x²))), Horner's rule; ufuncs take their output by position: a third less overhead a call."""
+    """x / (1 + exp(x p(x²))), Horner's rule; ufuncs take their output by position: less overhead a call."""
     np.multiply(x, x, square)
     np.multiply(square, _LOGIT[-1:], power)
     for coefficient in _LOGIT_BY_HORNER:

@@ -684,7 +684,7 @@ def load(
 ) -> TextEncoder:
     """A model with its tokenizer: "tiny" (built in), a folder, or a name on the hub ("distilroberta-base").
 
-    dtype: "float32", or "float64" for reference values (twice the memory, a third of the rate).
+    dtype: "float32", or "float64" for reference values (twice the memory, and slower).
     num_threads: None for all cores this process may use.
     deterministic: a text's vector is the same to the last bit alone, in any batch, with any number of threads; sums
         are more exact, too.  Without it, vectors agree to 1e-5.  (Where threadpoolctl is missing, BLAS keeps its own

@@ -1,7 +1,7 @@
 """Which texts run side by side, and on which thread: the only file that knows of threads.
 
 Two ways to use several cores.  Many texts: groups of about 512 columns, a thread each, BLAS held to one thread
-(1.2 times the rate of BLAS's own two threads, since everything between the products runs in parallel too).  A single
+(faster than BLAS's own threads, since everything between the products runs in parallel too).  A single
 group: a team of threads shares each layer, half of the heads and half of the feed-forward width each.
 """
 

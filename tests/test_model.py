@@ -85,7 +85,7 @@ def test_order_batch_size_and_threads_change_nothing_beyond_rounding(small, text
         warnings.simplefilter("ignore")
         found = other.encode(texts, batch_size=batch_size)
         for vector, text in zip(found, texts, strict=True):
-            np.testing.assert_allclose(vector, plain(small, text), atol=1e-5)  # measured: 2e-6
+            np.testing.assert_allclose(vector, plain(small, text), atol=1e-5)
 
 
 def test_more_texts_than_a_window_come_back_in_order(small):
@@ -192,7 +192,7 @@ def test_memory_does_not_grow_with_the_number_of_texts(small):
 
     peak(1024)
     few, many = peak(8 * 1024), peak(24 * 1024)
-    assert many < 1.2 * few  # measured: 1.0; the vectors of 16,384 texts more are 1.6 MB, three times as much
+    assert many < 1.2 * few  # the vectors of 16,384 texts more are 1.6 MB, three times as much
 
 
 # --- Too long, and wrong ------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def both(pair, texts=TEXTS, **options):
 
 
 def assert_same(mine, expected):
-    """Measured: 2e-6 at most, on vectors of length 5."""
+    """Equal but for rounding, on vectors of length 5."""
     assert mine.shape == expected.shape
     np.testing.assert_allclose(mine, expected, atol=1e-5)
 
@@ -225,7 +225,7 @@ def test_similarity_is_the_folders(saved, function):
 
 @pytest.mark.parity
 def test_the_built_in_model_is_the_same_in_both(theirs, tiny):
-    """Its folder has the layout of release 2.  Measured: 2e-6."""
+    """Its folder has the layout of release 2."""
     model = theirs.SentenceTransformer(str(tiny.checkpoint.folder), device="cpu").float()  # stored in float16
     np.testing.assert_allclose(tiny.encode(TEXTS), model.encode(TEXTS), atol=1e-5)
 

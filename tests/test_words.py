@@ -30,7 +30,7 @@ def without_white_space(text):
 @given(SOME_TEXT)
 @example("don't")
 def test_tokens_are_the_tokenizers_with_the_models_vectors(small, text):
-    """Measured: 2e-6 between packed and alone."""
+    """Packed and alone differ by rounding."""
     found = small.encode_tokens(text)
     encoding = small.tokenizer(text)
     assert found.tokens == encoding.tokens
@@ -89,7 +89,7 @@ def test_every_naughty_string_in_words_gives_a_vector_for_each(tiny, shared):
 @pytest.mark.parity
 @pytest.mark.parametrize("aggregation", ["first", "mean"])
 def test_words_are_read_as_transformers_reads_split_ones(small, small_folder, aggregation):
-    """`is_split_into_words=True`, `add_prefix_space=True`, and RobertaModel.  Measured: 2e-6."""
+    """`is_split_into_words=True`, `add_prefix_space=True`, and RobertaModel."""
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     tokenizer = transformers.AutoTokenizer.from_pretrained(small_folder, add_prefix_space=True)
     model = transformers.RobertaModel.from_pretrained(small_folder, add_pooling_layer=False).eval()
@@ -239,7 +239,7 @@ def relative(request, tmp_path_factory):
 
 @pytest.mark.parity
 def test_a_relative_gives_transformers_vectors_and_predictions(relative):
-    """Measured: 1e-6."""
+    """Equal but for rounding."""
     import transformers
 
     path, tokenizer = relative
