@@ -77,10 +77,11 @@ class Tokenizer:
         self.max_length = spec.max_length
         self._spec = spec
         self._backend = PythonBackend(spec) if backend == "python" else TokenizersBackend(spec)
-        self._id_of = dict(spec.vocab)
+        known = spec.vocab
         if isinstance(self._backend, TokenizersBackend) and spec.foreign:
-            self._id_of = self._backend.library.get_vocab(with_added_tokens=True)
-        self._id_of |= {token.content: token.id for token in spec.added}
+            known = self._backend.library.get_vocab(with_added_tokens=True)
+        added = {token.content: token.id for token in spec.added}
+        self._id_of = known if added.items() <= known.items() else known | added  # a copy of 50,000 entries is 2.5 MB
         self._special_ids = {token.id for token in spec.added if token.special}
         self.vocab_size = max(self._id_of.values()) + 1
         for kind, token in spec.names.items():

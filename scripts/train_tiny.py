@@ -20,6 +20,9 @@ import json
 import random
 import signal
 import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +218,7 @@ def mask_tokens(ids: torch.Tensor, share: float, rng: torch.Generator) -> tuple[
 # --------------------------------------------------------------------------------------------------- optimisers
 
 
+@torch.no_grad()
 def orthogonalised(update: torch.Tensor) -> torch.Tensor:
     """Newton-Schulz towards UVᵀ of each matrix's SVD, the heart of Muon. (k, rows, cols), rows <= cols"""
     x = update / (update.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -230,8 +234,9 @@ class Muon(torch.optim.Optimizer):
     A fused query-key-value matrix counts as three.
     """
 
-    def __init__(self, matrices: list[torch.Tensor], lr: float) -> None:
+    def __init__(self, matrices: list[torch.Tensor], lr: float, workers: Executor) -> None:
         super().__init__(matrices, {"lr": lr, "momentum": 0.95, "weight_decay": 0.02})
+        self.workers = workers
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
@@ -249,18 +254,19 @@ class Muon(torch.optim.Optimizer):
                 for part, change in parts:
                     part, change = (part, change) if wide or fused else (part.mT, change.mT)
                     stacks.setdefault(tuple(part.shape), []).append((part, change))
-            for pairs in stacks.values():
-                changes = orthogonalised(torch.stack([change for _, change in pairs]))
+            updates = [torch.stack([change for _, change in pairs]) for pairs in stacks.values()]
+            for pairs, changes in zip(stacks.values(), self.workers.map(orthogonalised, updates), strict=True):
                 scale = group["lr"] * max(1.0, changes.shape[2] / changes.shape[1]) ** 0.5
                 for (part, _), change in zip(pairs, changes, strict=True):
                     part.mul_(1 - group["lr"] * group["weight_decay"]).sub_(change, alpha=scale)
 
 
-def optimisers(student: Student, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
+def optimisers(student: Student, options: argparse.Namespace, workers: Executor) -> list[torch.optim.Optimizer]:
     hidden = [p for name, p in student.named_parameters() if p.ndim == 2 and ("layers." in name or "dense" in name)]
     chosen = {id(p) for p in hidden}
     rest = [p for p in student.parameters() if id(p) not in chosen]
-    return [Muon(hidden, muon_lr), torch.optim.AdamW(rest, adam_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
+    adam = torch.optim.AdamW(rest, options.adam_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    return [Muon(hidden, options.muon_lr, workers), adam]
 
 
 def rate(step: int, steps: int, warm_up: int = 50, decay: float = 0.6) -> float:
@@ -339,8 +345,9 @@ class Run:
         self.meaning = Stream(ids, options.meaning_tokens, options.seed)
 
         self.student = Student().to(device)
+        self.workers = ThreadPoolExecutor(options.threads)
         start_from_teacher(self.student, weights, lines)
-        self.learners = optimisers(self.student, options.muon_lr, options.adam_lr)
+        self.learners = optimisers(self.student, options, self.workers)
         self.step = 0
         self.checkpoint = options.work / "checkpoint.pt"
         if self.checkpoint.exists():
@@ -372,6 +379,22 @@ class Run:
         logits = self.student.logits(hidden[chosen.to(self.device)])  # (b, n, d) -> (chosen, vocabulary)
         return F.cross_entropy(logits, ids[chosen].to(self.device), reduction="sum")
 
+    def backward(self, losses: list[Callable[[], tuple[torch.Tensor, float]]]) -> list[float]:
+        """Each loss's gradient, a worker thread each, added up in the given order; -> what each says beside its loss.
+
+        PyTorch's own threads meet after every operation, which at 192 columns costs more than they save.
+        """
+        parameters = list(self.student.parameters())
+
+        def one(loss: Callable[[], tuple[torch.Tensor, float]]) -> tuple[tuple[torch.Tensor | None, ...], float]:
+            total, figure = loss()
+            return torch.autograd.grad(total, parameters, allow_unused=True), figure
+
+        gradients, figures = zip(*self.workers.map(one, losses), strict=True)
+        for parameter, *shares in zip(parameters, *gradients, strict=True):
+            parameter.grad = torch.stack([share for share in shares if share is not None]).sum(0)
+        return list(figures)
+
     def learn(self) -> tuple[float, float, int]:
         """One step. -> the two losses and the tokens read"""
         options, device = self.options, self.device
@@ -382,26 +405,27 @@ class Run:
         hidden_ids, also_chosen = mask_tokens(sentences, options.meaning_mask, rng)
         count = sum(int(chosen.sum()) for _, chosen in masked)
 
-        language = 0.0
-        for ids, (hidden_ids_of_lines, chosen) in zip(lines, masked, strict=True):
-            loss = self.language_loss(self.student(hidden_ids_of_lines.to(device)), ids, chosen) / count
-            loss.backward()
-            language += loss.item()
+        def of_lines(ids: torch.Tensor, hidden_ids: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, float]:
+            loss = self.language_loss(self.student(hidden_ids.to(device)), ids, chosen) / count
+            return loss, loss.item()
 
-        hidden = self.student(hidden_ids.to(device))  # one forward pass serves both losses
-        meaning = sentence_loss(hidden, self.target[rows].to(device), self.teacher[rows].to(device))
-        loss = options.meaning_weight * meaning
-        if also_chosen.any():
-            loss = loss + self.language_loss(hidden, sentences, also_chosen) / count
-        loss.backward()
+        def of_sentences() -> tuple[torch.Tensor, float]:
+            hidden = self.student(hidden_ids.to(device))  # one forward pass serves both losses
+            meaning = sentence_loss(hidden, self.target[rows].to(device), self.teacher[rows].to(device))
+            loss = options.meaning_weight * meaning
+            if also_chosen.any():
+                loss = loss + self.language_loss(hidden, sentences, also_chosen) / count
+            return loss, meaning.item()
 
+        meaning, *language = self.backward(
+            [of_sentences, *(partial(of_lines, ids, *masks) for ids, masks in zip(lines, masked, strict=True))]
+        )
         for learner, lr in zip(self.learners, (options.muon_lr, options.adam_lr), strict=True):
             for group in learner.param_groups:
                 group["lr"] = lr * rate(self.step, options.steps)
             learner.step()
-            learner.zero_grad()
         self.step += 1
-        return language, meaning.item(), sentences.numel() + sum(ids.numel() for ids in lines)
+        return sum(language), meaning, sentences.numel() + sum(ids.numel() for ids in lines)
 
     def measure(self) -> dict[str, float]:
         top1, top5 = masked_accuracy(self.student, self.held)
@@ -570,12 +594,12 @@ def main() -> None:
     parser.add_argument("--export", type=Path, help="folder to write the finished model to")
     parser.add_argument("--sts", type=Path, help="sts-dev.csv, to watch and never to train on")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--tokens", type=int, default=1536, help="tokens in a batch of texts of one length")
+    parser.add_argument("--tokens", type=int, default=1024, help="tokens in a batch of texts of one length")
     parser.add_argument("--meaning-tokens", type=int, default=2048, help="tokens in a batch of the teacher's texts")
-    parser.add_argument("--parts", type=int, default=2, help="batches of lines in a step")
+    parser.add_argument("--parts", type=int, default=4, help="batches of lines in a step")
     parser.add_argument("--mask-share", type=float, default=0.2)
     parser.add_argument("--meaning-mask", type=float, default=0.15, help="share of the sentences' tokens masked too")
-    parser.add_argument("--meaning-weight", type=float, default=3.0)
+    parser.add_argument("--meaning-weight", type=float, default=9.0)
     parser.add_argument("--muon-lr", type=float, default=0.01)
     parser.add_argument("--adam-lr", type=float, default=2e-3)
     parser.add_argument("--texts", type=int, help="only so many of the teacher's texts")
@@ -584,7 +608,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)  # the workers of `Run.backward` are the threads
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = Run(options, device)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -79,7 +78,7 @@ def test_commands_print_what_the_page_shows(folder):
 
 
 def run_python(code, folder):
-    env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "PYSPARK_PYTHON": sys.executable}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, encoding="utf-8", check=False
     )
@@ -87,16 +86,7 @@ def run_python(code, folder):
 
 
 def test_python_blocks_run_one_after_the_other(folder):
-    run_python("\n".join(code for code in blocks("python") if "pyspark" not in code), folder)
-
-
-@pytest.mark.slow
-def test_the_spark_block_runs(folder):
-    pytest.importorskip("pyspark", reason="needs pyspark (pip install '.[spark]')")
-    if shutil.which("java") is None:
-        pytest.skip("needs Java (apt-get install openjdk-17-jre-headless)")
-    (code,) = (code for code in blocks("python") if "pyspark" in code)
-    run_python(code, folder)
+    run_python("\n".join(code for code in blocks("python") if "pyspark" not in code), folder)  # that: test_spark.py
 
 
 def test_links_and_pictures_are_there():
