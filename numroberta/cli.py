@@ -196,7 +196,7 @@ def embed_into(options: argparse.Namespace) -> int:
 
     from numroberta.corpus import Summary, check_files, embed_files
     from numroberta.meter import Meter
-    from numroberta.rows import Given
+    from numroberta.rows import BadRow, Given
 
     def terminate(*_: object) -> None:
         raise Terminated
@@ -239,7 +239,8 @@ def embed_into(options: argparse.Namespace) -> int:
             )
     except (ValueError, OSError, KeyboardInterrupt) as error:
         stopped = isinstance(error, KeyboardInterrupt)
-        print(f"numroberta: {'interrupted' if stopped else error}", file=sys.stderr)
+        hint = ": mend it, or leave such rows out with --errors skip" if isinstance(error, BadRow) else ""
+        print(f"numroberta: {'interrupted' if stopped else error}{hint}", file=sys.stderr)
         if done.texts:
             again = ", with the same input from its beginning" if "-" in inputs else ""
             print(

@@ -494,6 +494,14 @@ def test_the_summary_counts_and_quiet_says_nothing(tmp_path, small_folder, capsy
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_bad_row_is_told_with_what_to_do(tmp_path, small_folder, capsys):
+    (tmp_path / "in.txt").write_bytes(b"the sand\n\xff\n")
+    assert run("embed", "-f", tmp_path / "in.txt", "-o", tmp_path / "out.npy", "--model", small_folder) == 2
+    said = capsys.readouterr().err
+    assert "in.txt, line 2: not UTF-8 from byte 0 of the line" in said
+    assert "mend it, or leave such rows out with --errors skip" in said
+
+
 def test_many_skipped_rows_are_told_of_ten_times_only(tmp_path, small_folder, capsys):
     source = tmp_path / "in.jsonl"
     source.write_text("broken\n" * 30)
