@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch-size", type=int, default=32)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,38 @@
+"""README's picture of the page that `numroberta view` writes: `python scripts/view_picture.py scripts/view.png`.
+
+Needs playwright (the extra `view`) and Chromium.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from numroberta.cli import main as numroberta
+
+TEXT = "The cat sat on the <mask>, and nobody thought it would ever get up again."
+LAYER, HEAD, TOKEN = 4, 8, 6
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        page_file = Path(folder) / "view.html"
+        numroberta(["view", TEXT, "-o", str(page_file)])
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1240, "height": 900})
+        page.goto(page_file.as_uri())
+        page.locator("#heads button").nth(LAYER * 13 + HEAD).click()  # 12 heads and their mean in a row
+        page.locator("#looks button").nth(TOKEN).click()
+        page.mouse.move(0, 0)
+        box = page.locator("#attention").bounding_box()
+        assert box
+        page.screenshot(
+            path=sys.argv[1], full_page=True, clip={"x": 0, "y": box["y"], "width": 1240, "height": box["height"]}
+        )
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
