@@ -26,10 +26,11 @@ def main() -> None:
         page.locator("#heads button").nth(LAYER * 13 + HEAD).click()  # 12 heads and their mean in a row
         page.locator("#looks button").nth(TOKEN).click()
         page.mouse.move(0, 0)
+        page.evaluate("scrollTo(0, 0)")  # boxes are measured from the window's corner
         box = page.locator("#attention").bounding_box()
         assert box
         page.screenshot(
-            path=sys.argv[1], full_page=True, clip={"x": 0, "y": box["y"], "width": 1240, "height": box["height"]}
+            path=sys.argv[1], full_page=True, clip={"x": 0, "y": box["y"], "width": 1240, "height": box["height"] + 20}
         )
         browser.close()
 

@@ -90,9 +90,9 @@ def test_split_is_the_mean_of_the_parts_weighted_by_their_tokens(small):
     expected = weights @ small.vectors(parts).astype(float) / weights.sum()
     found = next(small.encode_stream([SHORT[0], LONG, SHORT[1]], long="split"))
     np.testing.assert_allclose(found[1], expected, atol=2e-6)  # measured: 2e-7
-    np.testing.assert_allclose(found[[0, 2]], small.encode(SHORT[:2]), atol=1e-5)
+    np.testing.assert_allclose(found[[0, 2]], small.encode(SHORT[:2]), atol=1e-5)  # measured: 2.4e-7
     normal = next(small.encode_stream([LONG], long="split", normalize_embeddings=True))
-    np.testing.assert_allclose(np.linalg.norm(normal), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(normal), 1, atol=1e-6)  # measured: 6.0e-8
 
 
 def test_split_reads_the_end_of_a_long_text_and_truncate_does_not(small):
