@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 from numroberta.cli import main as numroberta
 
 TEXT = "The cat sat on the <mask>, and nobody thought it would ever get up again."
-LAYER, HEAD, TOKEN = 4, 8, 6
+LAYER, HEAD, TOKEN = 5, 3, 6  # what <mask> looks at
 
 
 def main() -> None:
