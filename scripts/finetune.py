@@ -2,7 +2,7 @@
 
     python scripts/finetune.py classify --data SST-2/train.tsv --out FOLDER   # sentiment; writes held-out.tsv beside it
     python scripts/finetune.py tag --data books.txt --out FOLDER              # names, learnt from capital letters
-    python scripts/finetune.py answer --data dictionary.txt --out FOLDER      # "What is …?" among four definitions
+    python scripts/finetune.py answer --data dictionary.txt --out FOLDER      # "What is …?" of one of two definitions
 
 Each starts from the built-in model (or --model FOLDER) and trains all of it.  Needs torch and transformers.
 """
@@ -60,7 +60,7 @@ def names(path: Path, tokenizer: Tokenizer) -> Iterator[Example]:
 
 
 def questions(path: Path, tokenizer: Tokenizer, rng: random.Random) -> Iterator[Example]:
-    """Four definitions of a dictionary, "hammer: a tool that …", and a question for one of them."""
+    """Two definitions of a dictionary, "A hammer is a tool that …", and a question for one of them."""
     entries = []
     for line in path.read_text("utf-8").splitlines():
         word, _, gloss = line.partition(": ")
@@ -68,8 +68,8 @@ def questions(path: Path, tokenizer: Tokenizer, rng: random.Random) -> Iterator[
         if word.isalpha() and 10 < len(gloss) < 60:
             entries.append((word, gloss))
     for _ in range(40_000):
-        some = rng.sample(entries, 4)
-        wanted = rng.randrange(4)
+        some = rng.sample(entries, 2)
+        wanted = rng.randrange(2)
         context, start = "", 0
         for i, (word, gloss) in enumerate(some):
             start = len(context) + len(word) + 5 if i == wanted else start
