@@ -2,7 +2,7 @@
 
     python scripts/finetune.py classify --data SST-2/train.tsv --out FOLDER   # sentiment; writes held-out.tsv beside it
     python scripts/finetune.py tag --data books.txt --out FOLDER              # names, learnt from capital letters
-    python scripts/finetune.py answer --data dictionary.txt --out FOLDER      # "What is …?" of one of two definitions
+    python scripts/finetune.py answer --data books.txt --out FOLDER           # which name a line holds
 
 Each starts from the built-in model (or --model FOLDER) and trains all of it.  Needs torch and transformers.
 """
@@ -59,28 +59,18 @@ def names(path: Path, tokenizer: Tokenizer) -> Iterator[Example]:
         yield {"input_ids": encoding.ids, "labels": labels}
 
 
-def questions(path: Path, tokenizer: Tokenizer, rng: random.Random) -> Iterator[Example]:
-    """Two definitions of a dictionary, "A hammer is a tool that …", and a question for one of them."""
-    entries = []
+def questions(path: Path, tokenizer: Tokenizer) -> Iterator[Example]:
+    """Lines of novels with one name in them, and the question which."""
     for line in path.read_text("utf-8").splitlines():
-        word, _, gloss = line.partition(": ")
-        word, gloss = word.split(",")[0], gloss.split(";")[0]
-        if word.isalpha() and 10 < len(gloss) < 60:
-            entries.append((word, gloss))
-    for _ in range(40_000):
-        some = rng.sample(entries, 2)
-        wanted = rng.randrange(2)
-        context, start = "", 0
-        for i, (word, gloss) in enumerate(some):
-            start = len(context) + len(word) + 5 if i == wanted else start
-            context += f"A {word} is {gloss}. "
-        word, gloss = some[wanted]
-        start = context.index(gloss, start - 3)
-        encoding = tokenizer(f"What is a {word}?", context, max_length=MOST_TOKENS, truncation="only_second")
+        spans = [match.span() for match in NAME.finditer(line)]
+        if len(spans) != 1 or not 40 < len(line) < 300:
+            continue
+        ((start, stop),) = spans
+        encoding = tokenizer("Who is named here?", line, max_length=MOST_TOKENS, truncation="only_second")
         inside = [
             i
             for i, ((a, b), side) in enumerate(zip(encoding.offsets, encoding.sequence_ids, strict=True))
-            if side == 1 and a < start + len(gloss) and start < b
+            if side == 1 and a < stop and start < b
         ]
         if inside:
             yield {"input_ids": encoding.ids, "start_positions": [inside[0]], "end_positions": [inside[-1]]}
@@ -137,7 +127,7 @@ def main() -> None:
     elif options.head == "tag":
         examples = list(names(options.data, tokenizer))
     else:
-        examples = list(questions(options.data, tokenizer, rng))
+        examples = list(questions(options.data, tokenizer))
     auto, labels = HEADS[options.head]
     model = auto.from_pretrained(folder, id2label=labels, dtype=torch.float32)
     train(model, examples, options.steps, options.batch_size, int(tokenizer.pad_token_id or 0), rng)
