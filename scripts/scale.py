@@ -72,7 +72,8 @@ def main() -> None:
     random.Random(0).shuffle(lines)
     with tempfile.TemporaryDirectory() as name:
         texts, output = Path(name) / "texts.txt", Path(name) / "out.npy"
-        for count in options.lines:
+        for wanted in options.lines:
+            count = min(wanted, len(lines))
             texts.write_text("".join(lines[:count]), encoding="utf-8")
             seconds, busy, peak = run(options.model, texts, output)
             output.unlink()
