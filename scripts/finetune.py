@@ -45,12 +45,17 @@ def sentiments(path: Path, tokenizer: Tokenizer, out: Path) -> list[Example]:
     return [{"input_ids": row, "labels": [int(rows.labels[i])]} for row, i in zip(ids, order[cut:], strict=True)]
 
 
-def names(path: Path, tokenizer: Tokenizer) -> Iterator[Example]:
-    """Lines of novels; a run of capitalized words inside a sentence is a name."""
+def lines_with_names(path: Path) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """Lines of novels, and where their names stand: a run of capitalized words inside a sentence is a name."""
     for line in path.read_text("utf-8").splitlines():
         spans = [match.span() for match in NAME.finditer(line)]
-        if not spans or not 40 < len(line) < 300:
-            continue
+        if spans and 40 < len(line) < 300:
+            yield line, spans
+
+
+def names(path: Path, tokenizer: Tokenizer) -> Iterator[Example]:
+    """Lines with names, and a label for each token."""
+    for line, spans in lines_with_names(path):
         encoding = tokenizer(line, max_length=MOST_TOKENS)
         labels = []
         for (start, stop), special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
@@ -60,10 +65,9 @@ def names(path: Path, tokenizer: Tokenizer) -> Iterator[Example]:
 
 
 def questions(path: Path, tokenizer: Tokenizer) -> Iterator[Example]:
-    """Lines of novels with one name in them, and the question which."""
-    for line in path.read_text("utf-8").splitlines():
-        spans = [match.span() for match in NAME.finditer(line)]
-        if len(spans) != 1 or not 40 < len(line) < 300:
+    """Lines with one name, and the question which."""
+    for line, spans in lines_with_names(path):
+        if len(spans) > 1:
             continue
         ((start, stop),) = spans
         encoding = tokenizer("Who is named here?", line, max_length=MOST_TOKENS, truncation="only_second")

@@ -382,7 +382,7 @@ class Run:
     def backward(self, losses: list[Callable[[], tuple[torch.Tensor, float]]]) -> list[float]:
         """Each loss's gradient, a worker thread each, added up in the given order; -> what each says beside its loss.
 
-        PyTorch's own threads meet after every operation: 2,800 to 3,300 tokens/s on two cores, so it is 3,900.
+        PyTorch's own threads would meet after every operation; these meet once a step.
         """
         parameters = list(self.student.parameters())
 

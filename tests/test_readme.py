@@ -86,7 +86,7 @@ def run_python(code, folder):
 
 
 def test_python_blocks_run_one_after_the_other(folder):
-    run_python("\n".join(code for code in blocks("python") if "pyspark" not in code), folder)  # that: test_spark.py
+    run_python("\n".join(code for code in blocks("python") if "pyspark" not in code), folder)  # Spark's: test_spark.py
 
 
 def test_links_and_pictures_are_there():
