@@ -262,7 +262,9 @@ def open_page(chromium, tmp_path):
     def opened(findings, **settings):
         file = tmp_path / f"{len(pages)}.html"
         file.write_text(view.render(findings), "utf-8")
-        page = chromium.new_page(**{"viewport": {"width": 1280, "height": 900}, **settings})
+        # Without motion, a colour read after a click is the one that stays, not one that fades by.
+        still = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+        page = chromium.new_page(**{**still, **settings})
         page.set_default_timeout(120_000)  # milliseconds: a busy machine may be slow
         pages.append(page)
         page.on("console", lambda message: complaints.append(message.text))
