@@ -13,9 +13,10 @@ from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
 
-# Elements a block: 128 KB of float32, so that a block and its two scratch arrays share a 512 KB L2 cache while NumPy's
-# 0.5 µs a call is a small part of the work: gelu takes 5.3 ns an element in blocks of 8,192, 3.8 in these.
-BLOCK = 32_768
+# Elements a block: 256 KB of float32, whose three arrays stay near the cache.  Every call of NumPy gives Python's lock
+# away and takes it back, and two threads wait for each other there: gelu on both at once takes 20 ns an element in
+# blocks of 8,192, 10 in 32,768, 6 in these (one thread alone, or two processes: 10, 4 to 7, 4 to 6).
+BLOCK = 65_536
 
 # −ln(1/Φ(x) − 1) = −x·p(x²): p, a polynomial in x² for float32, minimax in the error of x·Φ(x) on |x| ≤ 4.5 (3.8e-8;
 # after float32 rounding 6.5e-7 at most, 3.6e-8 RMS over a normal x, where PyTorch's float32 has 3.7e-7 and 5.4e-8).

@@ -599,7 +599,7 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=4, help="batches of lines in a step")
     parser.add_argument("--mask-share", type=float, default=0.2)
     parser.add_argument("--meaning-mask", type=float, default=0.15, help="share of the sentences' tokens masked too")
-    parser.add_argument("--meaning-weight", type=float, default=9.0)
+    parser.add_argument("--meaning-weight", type=float, default=5.0)
     parser.add_argument("--muon-lr", type=float, default=0.01)
     parser.add_argument("--adam-lr", type=float, default=2e-3)
     parser.add_argument("--texts", type=int, help="only so many of the teacher's texts")
