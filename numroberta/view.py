@@ -192,5 +192,5 @@ def packed(values: Array, dtype: str) -> str:
 
 
 def rounded(values: Array, digits: int) -> list[Any]:
-    rows: list[Any] = np.round(values.astype(np.float64), digits).tolist()
+    rows: list[Any] = (np.round(values.astype(np.float64), digits) + 0.0).tolist()  # −0.0 + 0.0 is 0.0
     return rows
