@@ -125,14 +125,16 @@ def forward(
     *,
     wanted: list[Array] | None = None,
     trace: Trace = Trace(),  # noqa: B008  (immutable)
-    after_layer: Callable[[int], None] = lambda index: None,
+    done: Callable[[str], None] = lambda part: None,
 ) -> Array:
     """Ids to the last hidden state: (n,) -> (hidden, n), or (hidden, wanted columns) where `wanted` is given.
 
     wanted: for each text the columns of the result that somebody will read; the last layer computes only those.
-    after_layer: called with a layer's number when it is done.  The result lies in scratch memory: read it at once.
+    done: called with a part's name, "embeddings", "encoder.layer.0", …, once its weights have been read.
+    The result lies in scratch memory: read it at once.
     """
     x = embed(weights, texts.ids, texts.positions, config.layer_norm_eps)
+    done("embeddings")
     if trace.hidden_states is not None:
         trace.hidden_states.append(x.copy())
     for index, layer in enumerate(weights.layers):
@@ -144,7 +146,7 @@ def forward(
         x = encoder_layer(layer, x, texts.spans, config, cut, share, wanted if last else None, seen)
         if trace.hidden_states is not None:
             trace.hidden_states.append(x.copy())
-        after_layer(index)
+        done(f"encoder.layer.{index}")
     return x
 
 

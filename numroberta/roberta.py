@@ -164,7 +164,7 @@ class Roberta:
         batch = Texts(np.concatenate([ids for ids, _ in texts]), np.concatenate([p for _, p in texts]), spans)
         columns = wanted and [a + chosen for (a, _), chosen in zip(spans, wanted, strict=True)]
         x = encoder.forward(
-            self.weights, batch, self.config, self._cut, share, wanted=columns, trace=trace, after_layer=self._forget
+            self.weights, batch, self.config, self._cut, share, wanted=columns, trace=trace, done=self._forget
         )
         left = spans if wanted is None else encoder.side_by_side([len(chosen) for chosen in wanted])
         return [
@@ -178,10 +178,10 @@ class Roberta:
             for i, ((start, stop), (first, end)) in enumerate(zip(spans, left, strict=True))
         ]
 
-    def _forget(self, layer: int) -> None:
-        """With `low_memory`, give a layer's pages back when it is done; they are read from the file again."""
+    def _forget(self, part: str) -> None:
+        """With `low_memory`, give the pages of a part's weights back; the next text reads them from the file again."""
         if self.low_memory:
-            for mapping, start, length in self.checkpoint.pages(f"encoder.layer.{layer}"):
+            for mapping, start, length in self.checkpoint.pages(part):
                 mapping.madvise(mmap.MADV_DONTNEED, start, length)
 
     def _heads(self, rows: int) -> int:

@@ -175,6 +175,23 @@ def test_low_memory_gives_the_same_bits(uneven_folder):
     assert np.array_equal(frugal.encode(TEXTS), usual.encode(TEXTS))  # the pages come back from the file
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="this system does not list its mapped pages")
+def test_low_memory_leaves_no_weights_in_memory(tmp_path):
+    sizes = {"vocab_size": 20_000, "hidden_size": 192, "intermediate_size": 768}
+    folder = random_model.write(tmp_path / "wide", "pooler", **sizes)
+
+    def resident(low_memory):
+        """Of the weights' 21 MB, how many are in memory after texts of all kinds of words."""
+        encoder = numroberta.load(folder, num_threads=1, low_memory=low_memory)
+        encoder.model(np.random.default_rng(0).integers(4, 20_000, (16, 64)))
+        lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+        sizes = [next(rss for rss in lines if rss.startswith("Rss:")) for line in lines if str(folder) in line]
+        return sum(int(size.split()[1]) for size in sizes) / 1024
+
+    assert resident(low_memory=False) > 8  # of layers 5, of word embeddings the rows that were read, with neighbours
+    assert resident(low_memory=True) < 5  # the pooler's, with neighbours; measured: 0.7, beside 20
+
+
 def test_float64_is_computed_in_float64(small):
     exact = numroberta.load(small.checkpoint.folder, dtype="float64").encode(TEXTS)
     assert exact.dtype == np.float64
