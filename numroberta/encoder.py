@@ -99,6 +99,7 @@ class Cut(NamedTuple):
     heads: int  # heads in a part of the attention
     width: int  # feed-forward rows in a part
     piece: int  # most products added to one float32 sum
+    small: int  # rows × inner × columns of a product that BLAS does at once, see `kernels.product`
 
 
 class Texts(NamedTuple):
@@ -175,10 +176,10 @@ def encoder_layer(
     rows = config.head_dim * cut.heads
 
     def heads_part(part: slice, scratch: Scratch) -> Array:
-        return attention(layer, x, spans, asking, asking_spans, part, config.head_dim, cut.piece, seen, scratch)
+        return attention(layer, x, spans, asking, asking_spans, part, config.head_dim, cut, seen, scratch)
 
     def width_part(part: slice, scratch: Scratch) -> Array:
-        return feed_forward(layer, between, part, cut.piece, scratch)
+        return feed_forward(layer, between, part, cut, scratch)
 
     between = total(share(heads_part, slices(config.hidden_size, rows)))
     between += layer.context.bias
@@ -200,7 +201,7 @@ def attention(
     asking_spans: list[Span],
     part: slice,
     head_dim: int,
-    piece: int,
+    cut: Cut,
     seen: list[Array] | None,
     scratch: Scratch,
 ) -> Array:
@@ -208,10 +209,16 @@ def attention(
 
     x: (hidden, n), what is looked at; asking: (hidden, m), who looks, text by text the same.  -> (hidden, m)
     """
-    query = project(layer.query, asking, part, piece, scratch, "query")  # (part, m)
+
+    def project(linear: Linear, x: Array, name: str) -> Array:  # W x, (hidden, n) -> (part, n)
+        return kernels.product(linear.weight[part], x, cut.piece, cut.small, scratch, name)
+
+    query = project(layer.query, asking, "query")  # (part, m)
+    query += layer.query.bias[part]
     query *= head_dim**-0.5
-    key = project(layer.key, x, part, piece, scratch, "key")  # (part, n)
-    value = project(layer.value, x, part, piece, scratch, "value")
+    key = project(layer.key, x, "key")  # (part, n); its bias adds the same to all scores of a query: softmax drops it
+    value = project(layer.value, x, "value")
+    value += layer.value.bias[part]
     by_head = (part.stop - part.start) // head_dim, head_dim, -1
     query, key, value = (a.reshape(by_head) for a in (query, key, value))  # (part, n) -> (heads, d, n), views
     context = scratch("context", query.shape)
@@ -224,40 +231,25 @@ def attention(
             for a in range(first, end, queries):
                 b = min(a + queries, end)
                 probs = scratch("probs", (some.stop - some.start, stop - start, b - a))
-                np.matmul(keys[some], query[some, :, a:b], out=probs)  # (heads, keys, queries)
+                kernels.matmul(keys[some], query[some, :, a:b], probs, cut.small)  # (heads, keys, queries)
                 sums = kernels.softmax(probs)
-                np.matmul(values[some], probs, out=context[some, :, a:b])
+                kernels.matmul(values[some], probs, context[some, :, a:b], cut.small)
                 context[some, :, a:b] /= sums
                 if seen is not None:
                     skip = part.start // head_dim
                     own = slice(skip + some.start, skip + some.stop)
                     seen[text][own, a - first : b - first] = (probs / sums).swapaxes(1, 2)
     context = context.reshape(part.stop - part.start, -1)  # (heads, d, m) -> (part, m)
-    return product(layer.context.weight[:, part], context, piece, scratch, f"attention from {part.start}")
+    name = f"attention from {part.start}"
+    return kernels.product(layer.context.weight[:, part], context, cut.piece, cut.small, scratch, name)
 
 
-def feed_forward(layer: Layer, x: Array, part: slice, piece: int, scratch: Scratch) -> Array:
+def feed_forward(layer: Layer, x: Array, part: slice, cut: Cut, scratch: Scratch) -> Array:
     """W₂ gelu(W₁ x + b₁) over some of the wide rows: Vaswani et al. 2017, eq. 2, with gelu.  (hidden, n) -> same."""
-    wide = product(layer.wide.weight[part], x, piece, scratch, "wide")  # (hidden, n) -> (part, n)
+    wide = kernels.product(layer.wide.weight[part], x, cut.piece, cut.small, scratch, "wide")  # -> (part, n)
     kernels.bias_gelu(wide, layer.wide.bias[part], scratch)
-    return product(layer.narrow.weight[:, part], wide, piece, scratch, f"feed-forward from {part.start}")
-
-
-def project(linear: Linear, x: Array, rows: slice, piece: int, scratch: Scratch, name: str) -> Array:
-    """W x + b, these rows of it: (in, n) -> (rows, n), in the scratch memory of this name."""
-    y = product(linear.weight[rows], x, piece, scratch, name)
-    y += linear.bias[rows]
-    return y
-
-
-def product(weight: Array, x: Array, piece: int, scratch: Scratch, name: str) -> Array:
-    """weight @ x, (out, in) @ (in, n) -> (out, n), its inner sum in pieces: short float32 sums are more exact."""
-    shape = len(weight), x.shape[1]
-    y = np.matmul(weight[:, :piece], x[:piece], out=scratch(name, shape))
-    for first in range(piece, len(x), piece):
-        inner = slice(first, first + piece)
-        y += np.matmul(weight[:, inner], x[inner], out=scratch("piece", shape))
-    return y
+    name = f"feed-forward from {part.start}"
+    return kernels.product(layer.narrow.weight[:, part], wide, cut.piece, cut.small, scratch, name)
 
 
 def slices(length: int, step: int) -> list[slice]:

@@ -178,6 +178,17 @@ def team(num_threads: int, dtype: DTypeLike) -> Iterator[Share]:
             thread.join()
 
 
+def small_products() -> int:
+    """rows × inner × columns up to which this process's BLAS reads the operands of a float32 product where they lie.
+
+    OpenBLAS does on processors with AVX-512 (`interface/gemm.c`, `sgemm_small_matrix_permit`); 0: it never does, or
+    nothing is known of it.
+    """
+    direct = {"SkylakeX", "Cooperlake", "SapphireRapids"}
+    libraries = _controller().select(user_api="blas").info() if _controller() else []
+    return 1_000_000 if any(library.get("architecture") in direct for library in libraries) else 0
+
+
 _lock = threading.Lock()
 _holders = 0
 _limit: Any = None

@@ -217,3 +217,19 @@ def test_without_threadpoolctl_the_jobs_run_one_after_the_other(monkeypatch):
     found = schedule.run([lambda share: (threading.current_thread(), blas_threads())] * 5, 4, "float32")
     assert {thread for thread, _ in found} == {threading.main_thread()}
     assert all(2 in threads for _, threads in found)  # BLAS keeps its own
+
+
+@pytest.mark.parametrize(
+    ("libraries", "expected"),
+    [
+        ([{"architecture": "SkylakeX"}], 10**6),
+        ([{"architecture": "Haswell"}], 0),
+        ([{"internal_api": "mkl"}], 0),
+        ([], 0),
+    ],
+)
+def test_small_products_are_known_of_openblas_with_avx512_alone(monkeypatch, libraries, expected):
+    chosen = type("Chosen", (), {"info": lambda self: libraries})
+    controller = type("Controller", (), {"select": lambda self, user_api: chosen()})
+    monkeypatch.setattr(schedule, "_controller", controller)
+    assert schedule.small_products() == expected
