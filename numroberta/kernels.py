@@ -1,4 +1,4 @@
-"""gelu, softmax and layer norm: in place, in blocks that stay in the cache, in float32 and float64.
+"""gelu, softmax, layer norm: in place, in blocks that stay in the cache; products of matrices that BLAS need not copy.
 
 An activation is `(features, columns)`, a column a token; see `numroberta.textbook` for what each function computes.
 """
@@ -213,7 +213,7 @@ def product(weight: Array, x: Array, piece: int, small: int, scratch: Scratch, n
 def matmul(a: Array, b: Array, out: Array, small: int) -> Array:
     """a @ b, (…, m, k) @ (…, k, n) -> (…, m, n), a few rows of a at a time where that makes the products `small`."""
     (m, k), n = a.shape[-2:], b.shape[-1]
-    rows = min(ROWS, small // max(1, k * n) // 4 * 4)
+    rows = min(ROWS, small // max(1, k * n) // 4 * 4)  # the kernels take four at a time
     if not 0 < rows < m or k > CHAIN:
         return np.matmul(a, b, out=out)
     whole = m // rows * rows
