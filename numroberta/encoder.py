@@ -25,8 +25,16 @@ SCORES = 131_072
 
 Array = NDArray[Any]
 Span = tuple[int, int]  # the first column of a text, and the one after its last
-# Calls a function for each part of a layer's work, perhaps on several threads; lends it the thread's scratch memory.
-Share = Callable[[Callable[[slice, Scratch], Array], Sequence[slice]], Iterable[Array]]
+
+
+class Share(NamedTuple):
+    """Calls a function for each part of a layer's work, on so many threads; lends it the thread's scratch memory."""
+
+    threads: int
+    run: Callable[[Callable[[slice, Scratch], Any], Sequence[slice]], Iterable[Any]]
+
+    def __call__(self, function: Callable[[slice, Scratch], Array], parts: Sequence[slice]) -> Iterable[Array]:
+        return self.run(function, parts)
 
 
 class Linear(NamedTuple):

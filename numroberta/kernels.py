@@ -219,7 +219,7 @@ def matmul(a: Array, b: Array, out: Array, small: int) -> Array:
     whole = m // rows * rows
 
     def by_rows(x: Array) -> Array:  # (…, m, any) -> (…, m / rows, rows, any), a view
-        return x[..., :whole, :].reshape(*x.shape[:-2], -1, rows, x.shape[-1])
+        return x[..., :whole, :].reshape(*x.shape[:-2], whole // rows, rows, x.shape[-1])
 
     np.matmul(by_rows(a), b[..., None, :, :], out=by_rows(out))
     if whole < m:

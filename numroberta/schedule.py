@@ -94,7 +94,7 @@ def run(
 
 def alone(scratch: Scratch) -> Share:
     """A share that does every part itself, one after the other, as they are asked for."""
-    return lambda function, parts: (function(part, scratch) for part in parts)
+    return Share(1, lambda function, parts: (function(part, scratch) for part in parts))
 
 
 def _in_parallel(jobs: Sequence[Callable[[Share], R]], num_threads: int, dtype: DTypeLike) -> list[R]:
@@ -170,7 +170,7 @@ def team(num_threads: int, dtype: DTypeLike) -> Iterator[Share]:
     for thread in members:
         thread.start()
     try:
-        yield share
+        yield Share(num_threads, share)
     finally:
         for queue in todo:
             queue.put(None)

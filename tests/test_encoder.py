@@ -62,7 +62,7 @@ def models(draw):
     if draw(st.booleans()):
         small = draw(st.sampled_from([0, 50, 1_000, 10**6]))
         cut = Cut(draw(st.integers(1, heads)), draw(st.integers(1, width)), draw(st.integers(1, 80)), small)
-        model._cut = lambda columns: cut
+        model._cut = lambda columns, threads: cut
     return model
 
 
