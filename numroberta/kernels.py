@@ -174,11 +174,11 @@ def _one_step(x: Array, squared: bool) -> Array:
     return np.einsum("...rn,...rn->...n", x, x) if squared else x.sum(axis=-2)
 
 
-# OpenBLAS copies its operands into the order in which it reads them, at every call; for one text of 16 tokens that
-# takes as long as the products.  For small matrices the kernels of some processors read them where they lie: with 16
-# columns at 82 GFLOPS a core instead of 44, with 128 at 104 instead of 92.  A stack of products of few rows is small.
+# OpenBLAS copies its operands into the order in which it reads them, at every call.  For small matrices the kernels of
+# some processors read them where they lie: with 16 columns at 72 GFLOPS a core instead of 48, with 128 at 101 instead
+# of 93 (`scripts/benchmark.py products`, Zen 4).  A stack of products of few rows is small.
 ROWS = 32
-# These kernels add all products one after the other: RMS error 1.08 times PyTorch's in sums of 256, 1.5 of 768.
+# These kernels add all products one after the other; sums of 768 would exceed the error that `test_reference` allows.
 # (The other path ends its sums by itself, after 384 at most.)
 CHAIN = 256
 

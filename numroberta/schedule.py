@@ -178,6 +178,7 @@ def team(num_threads: int, dtype: DTypeLike) -> Iterator[Share]:
             thread.join()
 
 
+@cache
 def small_products() -> int:
     """rows × inner × columns up to which this process's BLAS reads the operands of a float32 product where they lie.
 

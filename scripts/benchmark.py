@@ -1,8 +1,9 @@
 """numroberta against PyTorch, ONNX Runtime and sentence-transformers, on this machine, in one run.
 
-    python scripts/benchmark.py                 # the table of README: about half an hour on two cores
+    python scripts/benchmark.py                 # the table of README: about a quarter of an hour on two cores
     python scripts/benchmark.py --quick         # the same with less repetition: about two minutes
     python scripts/benchmark.py tokenizer       # the two tokenizer backends on books.txt
+    python scripts/benchmark.py products        # products of few columns, copied first by BLAS or not, on one core
 
 All use full-size DistilRoBERTa geometry (the seeded weights of `seeded.py`, no download) and as many threads.  Each
 contestant lives in a process of its own; they take turns, and a figure is the median of its turns.  What PyTorch, ONNX
@@ -213,7 +214,7 @@ def in_turn(
     """Seconds of each contestant for each input, taking turns; `wake` (default: the first input) is not timed.
 
     A turn begins when the last contestant's threads, which spin on the cores for a while, sleep, and the cores with
-    them: so each contestant is woken first.  Without the pause ONNX Runtime took 16 ms for 16 tokens, with it 11.
+    them: so each contestant is woken first.
     """
     seconds: dict[str, list[float]] = {name: [] for name in processes}
     for value in inputs:
@@ -497,13 +498,36 @@ def tokenizer_table(quick: bool) -> Iterator[str]:
         )
 
 
+def products_table() -> Iterator[str]:
+    """The rate of `kernels.product` on one core where BLAS copies its operands first, and where it need not."""
+    from numroberta import kernels, schedule
+
+    rng, scratch = np.random.default_rng(0), kernels.Scratch(np.float32)
+    weights = rng.standard_normal((24, 768, 768), np.float32)  # as many as DistilRoBERTa has of this shape
+    for columns in (16, 32, 128):
+        x = rng.standard_normal((768, columns), np.float32)
+        seconds: dict[int, list[float]] = {0: [], schedule.small_products(): []}  # one entry where BLAS always copies
+        with schedule.one_blas_thread():
+            for _ in range(9):
+                for small, taken in seconds.items():
+                    start = time.perf_counter()
+                    for weight in weights:
+                        kernels.product(weight, x, len(x), small, scratch, "y")
+                    taken.append(time.perf_counter() - start)
+        rates = (2e-9 * weights.size * columns / statistics.median(taken) for taken in seconds.values())
+        yield f"{columns:4d} columns: " + ", ".join(
+            f"{rate:.0f} GFLOPS {'read where they lie' if small else 'copied first'}"
+            for small, rate in zip(seconds, rates, strict=True)
+        )
+
+
 def main() -> None:
     if sys.argv[1:2] == ["serve"]:
         return serve(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
     if sys.argv[1:2] == ["prepare"]:
         return prepare(Path(sys.argv[2]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["encoder", "tokenizer"], default="encoder")
+    parser.add_argument("what", nargs="?", choices=["encoder", "tokenizer", "products"], default="encoder")
     parser.add_argument("--quick", action="store_true", help="less repetition: about two minutes")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for every contestant")
     parser.add_argument("--work", type=Path, help="keep the 660 MB of weights and graph here, to use them again")
@@ -512,6 +536,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "tokenizer":
         return print("\n".join(tokenizer_table(options.quick)))
+    if options.what == "products":
+        return print("\n".join(products_table()))
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
         # In a process of its own: Linux counts the memory of whoever starts a process in that process's peak.

@@ -232,4 +232,4 @@ def test_small_products_are_known_of_openblas_with_avx512_alone(monkeypatch, lib
     chosen = type("Chosen", (), {"info": lambda self: libraries})
     controller = type("Controller", (), {"select": lambda self, user_api: chosen()})
     monkeypatch.setattr(schedule, "_controller", controller)
-    assert schedule.small_products() == expected
+    assert schedule.small_products.__wrapped__() == expected  # not what this process's BLAS has been found to do
