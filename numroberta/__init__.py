@@ -4,47 +4,60 @@
     enc = numroberta.load("tiny")
     enc.encode(["one text", "another"])     # (2, hidden) float32
 
-Names are loaded when first used, so `import numroberta` costs nothing but NumPy.
+A folder is a wing, one capability; its `__init__.py` is the door that names what the rest of the world may use, and
+each file in it is one idea.  Names are loaded when first used, so `import numroberta` costs nothing but NumPy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+
+def door(wing: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's `__getattr__` and `__dir__`, which import a name from its home when it is first used.
+
+    homes: for each module of the package, the names that it offers.  Any other name is tried as a module.
+    """
+    home_of = {name: home for home, names in homes.items() for name in names}
+
+    def __getattr__(name: str) -> Any:
+        if name in home_of:
+            return getattr(import_module(f"{wing}.{home_of[name]}"), name)
+        module = f"{wing}.{name}"
+        try:
+            return import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise AttributeError(f"module {wing!r} has no attribute {name!r}") from None
+
+    return __getattr__, lambda: sorted(home_of)
+
+
 if TYPE_CHECKING:
-    from numroberta import textbook
-    from numroberta.checkpoint import CheckpointError
-    from numroberta.config import ConfigError, RobertaConfig
-    from numroberta.model import TextEncoder, load
-    from numroberta.roberta import Roberta
-    from numroberta.tokenizer import Tokenizer
+    from numroberta import textbook as textbook
+    from numroberta.arithmetic import Roberta as Roberta
+    from numroberta.checkpoint import (
+        CheckpointError as CheckpointError,
+        ConfigError as ConfigError,
+        RobertaConfig as RobertaConfig,
+    )
+    from numroberta.model import TextEncoder as TextEncoder, load as load
+    from numroberta.tokenizer import Tokenizer as Tokenizer
 
-_HOME = {
-    "CheckpointError": "checkpoint",
-    "ConfigError": "config",
-    "RobertaConfig": "config",
-    "Roberta": "roberta",
-    "TextEncoder": "model",
-    "Tokenizer": "tokenizer",
-    "load": "model",
+_HOMES = {
+    "arithmetic": ("Roberta",),
+    "checkpoint": ("CheckpointError", "ConfigError", "RobertaConfig"),
+    "model": ("TextEncoder", "load"),
+    "tokenizer": ("Tokenizer",),
 }
-
 __all__ = ["CheckpointError", "ConfigError", "Roberta", "RobertaConfig", "TextEncoder", "Tokenizer", "load", "textbook"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"numroberta.{_HOME[name]}"), name)
-    try:
-        return import_module(f"numroberta.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"numroberta.{name}":
-            raise
-        raise AttributeError(f"module 'numroberta' has no attribute {name!r}") from None
+__getattr__, _ = door(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return [*__all__, "__version__"]

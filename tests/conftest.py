@@ -31,7 +31,7 @@ def shared():
 
 @pytest.fixture(scope="session")
 def full_size_folder(tmp_path_factory):
-    """DistilRoBERTa's geometry with weights from `scripts/seeded.py` and a small tokenizer; removed at the end."""
+    """DistilRoBERTa's geometry with weights from `seeded.py` and a small tokenizer; removed at the end."""
     folder = seeded.write(tmp_path_factory.mktemp("full-size"))
     random_model.write_tokenizer(folder)
     yield folder

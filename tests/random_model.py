@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 from safetensors.numpy import save_file
 
-from numroberta.bpe import BYTE_TO_SYMBOL
-from numroberta.checkpoint import encoder_shapes, head_shapes
-from numroberta.config import RobertaConfig
-from numroberta.roberta import Roberta
+from numroberta.arithmetic.roberta import Roberta
+from numroberta.checkpoint.checkpoint import encoder_shapes, head_shapes
+from numroberta.checkpoint.config import RobertaConfig
+from numroberta.tokenizer.bpe import BYTE_TO_SYMBOL
 
 MERGES = ["Ġ t", "h e", "Ġt he", "Ġ a", "i n", "r e", "o n", "e r", "Ġ s", "in g", "Ġa n", "Ġan d"]
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", *BYTE_TO_SYMBOL, *(merge.replace(" ", "") for merge in MERGES), "<mask>"]

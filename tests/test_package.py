@@ -58,7 +58,9 @@ def test_every_public_name_is_there_and_listed():
         numroberta.sing  # noqa: B018
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "numroberta").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "numroberta").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_each_module_imports_no_third_party_module_at_its_top_but_numpy(path):
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -77,7 +79,7 @@ def test_the_wheel_has_the_model_the_types_the_licence_and_no_tests(built):
         assert f"numroberta/{name}" in names
     assert any(name.endswith("/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names} == {"numroberta", f"numroberta-{numroberta.__version__}.dist-info"}
-    in_checkout = {path.name for path in (ROOT / "numroberta").glob("*.py")}
+    in_checkout = {path.relative_to(ROOT / "numroberta").as_posix() for path in (ROOT / "numroberta").rglob("*.py")}
     assert {name.removeprefix("numroberta/") for name in names if name.endswith(".py")} == in_checkout
     assert wheel.stat().st_size < 20e6
 
@@ -87,7 +89,7 @@ def test_the_sdist_has_what_the_tests_and_the_build_need(built):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"pyproject.toml", "README.md", "LICENSE", "numroberta/tiny/model.safetensors", "tests/conftest.py"}
-    assert wanted | {"scripts/seeded.py", "scripts/make_reference.py"} <= names
+    assert wanted | {"scripts/reference/seeded.py", "scripts/reference/record.py"} <= names
 
 
 def test_with_numpy_alone_embed_gives_the_same_vectors(built, tiny, tmp_path):

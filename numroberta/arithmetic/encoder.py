@@ -5,7 +5,7 @@ weight as the checkpoint stores it.  Texts lie side by side as spans of columns;
 
 A layer's work is cut into parts that do not depend on each other: groups of heads, and slices of the feed-forward
 width.  The parts' results are added up in a fixed order.  That serves three ends: float32 sums stay short and so
-exact, the wide activation stays in the cache, and `numroberta.schedule` may give the parts to several threads.
+exact, the wide activation stays in the cache, and `schedule` may give the parts to several threads.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta import kernels
-from numroberta.config import RobertaConfig
-from numroberta.kernels import Scratch
+from numroberta.arithmetic import kernels
+from numroberta.arithmetic.kernels import Scratch
+from numroberta.checkpoint import RobertaConfig
 
 # Elements of one block of attention scores: 512 KB of float32, written, exponentiated and read again in the cache.
 SCORES = 131_072

@@ -1,6 +1,6 @@
 """Hidden states to logits: what a checkpoint has on top of the encoder.  A token is a column, as in the encoder.
 
-A head is found by its tensors, under transformers' names.  `numroberta.tasks` makes answers of the logits.
+A head is found by its tensors, under transformers' names.  `numroberta.model.tasks` makes answers of the logits.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta import kernels
-from numroberta.checkpoint import Checkpoint
-from numroberta.config import show
+from numroberta.arithmetic import kernels
+from numroberta.checkpoint import Checkpoint, show
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]

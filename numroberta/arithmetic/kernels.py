@@ -176,7 +176,7 @@ def _one_step(x: Array, squared: bool) -> Array:
 
 # OpenBLAS copies its operands into the order in which it reads them, at every call.  For small matrices the kernels of
 # some processors read them where they lie: with 16 columns at 72 GFLOPS a core instead of 48, with 128 at 101 instead
-# of 93 (`scripts/benchmark.py products`, Zen 4).  A stack of products of few rows is small.
+# of 93 (`scripts/benchmarks/benchmark.py products`, Zen 4).  A stack of products of few rows is small.
 ROWS = 32
 # These kernels add all products one after the other; sums of 768 would exceed the error that `test_reference` allows.
 # (The other path ends its sums by itself, after 384 at most.)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta import encoder, schedule
+from numroberta.arithmetic import encoder, schedule
+from numroberta.arithmetic.encoder import Cut, Share, Texts, Trace, Weights
 from numroberta.checkpoint import Checkpoint
-from numroberta.encoder import Cut, Share, Texts, Trace, Weights
 
 Array = NDArray[Any]
 R = TypeVar("R")

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from numpy.typing import DTypeLike
 
-from numroberta.encoder import Share
-from numroberta.kernels import Scratch
+from numroberta.arithmetic.encoder import Share
+from numroberta.arithmetic.kernels import Scratch
 
 R = TypeVar("R")
 

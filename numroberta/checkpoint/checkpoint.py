@@ -17,9 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from numroberta.config import CheckpointError, ConfigError, RobertaConfig, show
-from numroberta.hub import INDEX, WEIGHTS, find_folder
-from numroberta.safetensors_file import Array, Shape, StoredTensor, map_safetensors, read_safetensors
+from numroberta.checkpoint.config import CheckpointError, ConfigError, RobertaConfig, show
+from numroberta.checkpoint.hub import INDEX, WEIGHTS, find_folder
+from numroberta.checkpoint.safetensors_file import Array, Shape, StoredTensor, map_safetensors, read_safetensors
 
 __all__ = [
     "Checkpoint",

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from numroberta.config import CheckpointError, show
+from numroberta.checkpoint.config import CheckpointError, show
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -45,7 +45,7 @@ def find_folder(name: str | os.PathLike[str], *, revision: str | None = None) ->
 
 
 def _tiny_folder() -> Path:
-    folder = Path(__file__).parent / "tiny"
+    folder = Path(__file__).parent.parent / "tiny"
     if not folder.is_dir():
         raise CheckpointError(f"the built-in model is missing from {folder}; install numroberta again")
     return folder

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from numroberta.config import CheckpointError, show
+from numroberta.checkpoint.config import CheckpointError, show
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]

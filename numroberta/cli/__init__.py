@@ -16,12 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numroberta.pooling import POOLINGS
+from numroberta.arithmetic import POOLINGS
 
 if TYPE_CHECKING:
-    from numroberta.corpus import Summary
+    from numroberta.corpus import Rows, Summary
     from numroberta.model import TextEncoder
-    from numroberta.rows import Rows
 
 Parsers = Any  # what argparse's add_subparsers returns has no public name
 
@@ -177,7 +176,7 @@ def run_embed(options: argparse.Namespace) -> int:
     if len(texts) > MOST_COMPARED:
         print(f"     … and {len(texts) - MOST_COMPARED:,} more: -o FILE.npy or FILE.jsonl writes all")
     if len(texts) > 1:
-        from numroberta.pooling import cosine_similarity
+        from numroberta.arithmetic import cosine_similarity
 
         print("\ncosine similarity")
         print("     " + "".join(f"{number:7d}" for number in range(1, len(vectors[shown]) + 1)))
@@ -194,9 +193,7 @@ def embed_into(options: argparse.Namespace) -> int:
     """All vectors into one file, which can be resumed whatever happens."""
     from dataclasses import replace
 
-    from numroberta.corpus import Summary, check_files, embed_files
-    from numroberta.meter import Meter
-    from numroberta.rows import BadRow, Given
+    from numroberta.corpus import BadRow, Given, Meter, Summary, check_files, embed_files
 
     def terminate(*_: object) -> None:
         raise Terminated
@@ -419,8 +416,7 @@ def add_search(parsers: Parsers) -> None:
 
 
 def run_search(options: argparse.Namespace) -> None:
-    from numroberta.rows import Rows, texts_at
-    from numroberta.search import nearest, open_vectors
+    from numroberta.corpus import Rows, nearest, open_vectors, texts_at
 
     rows = Rows(options.texts, format=options.format, field=options.field, keep_fields=False, skip_bad=True)
     queries = list(read_texts(options.queries))
@@ -450,7 +446,7 @@ def add_verify(parsers: Parsers) -> None:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    from numroberta import verify
+    from numroberta.parity import beside_pytorch as verify
 
     found = verify.verify(options.model, revision=options.revision)
     print(verify.report(found))

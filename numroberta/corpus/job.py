@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta import __version__, stream
-from numroberta.growing import Growing, check
-from numroberta.hub import HUB_FILES
-from numroberta.rows import BadRow, Given, Row, Rows, place_from
-from numroberta.vector_files import DIGITS, Writer, suffix_of, writer_for
+from numroberta import __version__
+from numroberta.checkpoint import HUB_FILES
+from numroberta.corpus.growing import Growing, check
+from numroberta.corpus.rows import BadRow, Given, Row, Rows, place_from
+from numroberta.corpus.vector_files import DIGITS, Writer, suffix_of, writer_for
+from numroberta.model import stream
 
 if TYPE_CHECKING:
     from numroberta.model import Embedder, TextEncoder

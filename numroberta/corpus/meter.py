@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from numroberta.corpus import Summary
-    from numroberta.rows import Rows
+    from numroberta.corpus.job import Summary
+    from numroberta.corpus.rows import Rows
 
 EVERY = 60.0  # seconds between two lines where there is no terminal
 

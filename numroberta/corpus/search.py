@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.pooling import normalize
+from numroberta.arithmetic import normalize
 
 Array = NDArray[Any]
 

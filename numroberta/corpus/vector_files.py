@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.rows import VECTOR_FIELD, Row
+from numroberta.corpus.rows import VECTOR_FIELD, Row
 
 Array = NDArray[Any]
 

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.checkpoint import Checkpoint, CheckpointError, read_json
-from numroberta.config import show
-from numroberta.pooling import POOLINGS, SIMILARITIES, normalize
-from numroberta.safetensors_file import read_safetensors
+from numroberta.arithmetic import POOLINGS, SIMILARITIES, normalize
+from numroberta.checkpoint import Checkpoint, CheckpointError, read_json, read_safetensors, show
 
 Array = NDArray[Any]
 Step = Callable[[Array], Array]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.config import RobertaConfig
+from numroberta.checkpoint import RobertaConfig
 from numroberta.tokenizer import Encoding, Tokenizer
 
 Array = NDArray[Any]

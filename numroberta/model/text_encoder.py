@@ -13,18 +13,27 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta import heads, stream, tasks
+from numroberta.arithmetic import (
+    POOLINGS,
+    PRECISIONS,
+    Read,
+    Roberta,
+    heads,
+    normalize as normalized,
+    pool,
+    quantize,
+    similarity,
+    similarity_pairwise,
+)
 from numroberta.checkpoint import Checkpoint, open_checkpoint
-from numroberta.pooling import POOLINGS, PRECISIONS, pool, quantize, similarity, similarity_pairwise
-from numroberta.pooling import normalize as normalized
-from numroberta.roberta import Read, Roberta
-from numroberta.sentence import read_sentence_settings
-from numroberta.stream import WINDOW
-from numroberta.tokenizer import Tokenizer
-from numroberta.words import AGGREGATIONS as WORD_AGGREGATIONS
-from numroberta.words import (
+from numroberta.model import stream, tasks
+from numroberta.model.sentence import read_sentence_settings
+from numroberta.model.stream import WINDOW
+from numroberta.tokenizer import (
+    AGGREGATIONS as WORD_AGGREGATIONS,
     BLANKS,
     Pieces,
+    Tokenizer,
     TokenVectors,
     Window,
     WordVectors,
@@ -80,11 +89,11 @@ class TextEncoder:
         prompt: text put in front of each text; prompt_name: one that the folder names.
         batch_size: most texts computed side by side in a thread; the numbers do not depend on it beyond rounding.
         output_value: "token_embeddings" gives a list of (tokens, hidden) instead.
-        precision: "float32", or "int8", "uint8", "binary", "ubinary": see `numroberta.pooling.quantize`.
+        precision: "float32", or "int8", "uint8", "binary", "ubinary": see `numroberta.arithmetic.quantize`.
         convert_to_numpy: False gives a list of vectors.
         truncate_dim: keep so many dimensions.
         pooling: None for what the folder says (the mean over the tokens, with <s> and </s>, where it says nothing); or
-            one of `numroberta.pooling.POOLINGS`, and then nothing else that the folder says is done to the vector.
+            one of `numroberta.arithmetic.POOLINGS`, and then nothing else that the folder says is done to the vector.
         A text of more than `max_length` tokens is cut, with one warning that says how many were.
         Raises ValueError for arguments that need PyTorch or another device, naming them.
         """

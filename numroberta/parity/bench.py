@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta import __version__, diagnosis, textbook
-from numroberta.checkpoint import Checkpoint, open_checkpoint
-from numroberta.diagnosis import INPUT, Diagnosis, Given, in_order
-from numroberta.layouts import arrangements, swapped, whole_axes
+from numroberta import __version__, textbook
+from numroberta.arithmetic import Roberta
+from numroberta.checkpoint import Checkpoint, map_safetensors, open_checkpoint
 from numroberta.model import TextEncoder
-from numroberta.roberta import Roberta
-from numroberta.safetensors_file import map_safetensors
+from numroberta.parity import diagnosis
+from numroberta.parity.diagnosis import INPUT, Diagnosis, Given, in_order
+from numroberta.parity.layouts import arrangements, swapped, whole_axes
 
 Array = NDArray[Any]
 

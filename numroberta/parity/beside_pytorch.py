@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.model import load
-from numroberta.parity import batch
+from numroberta.parity.bench import batch
 
 Array = NDArray[Any]
 States = list[Array]  # the embeddings, the output of each layer, and the pooled output if there is one

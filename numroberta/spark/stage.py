@@ -1,6 +1,6 @@
 """Spark columns: `RobertaEmbeddings` for pipelines, `embed_udf` and `embed_words_udf` for SQL.
 
-    from numroberta.spark import RobertaEmbeddings
+    from numroberta.spark.stage import RobertaEmbeddings
     embeddings = RobertaEmbeddings.pretrained("tiny").setInputCols("text").setOutputCol("embeddings")
     embeddings.transform(frame)             # frame with a column embeddings, array<float>
 
@@ -26,10 +26,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from numroberta.arithmetic import POOLINGS
 from numroberta.checkpoint import CheckpointError, open_checkpoint
-from numroberta.model import TextEncoder, load
-from numroberta.pooling import POOLINGS
-from numroberta.stream import WINDOW
+from numroberta.model import WINDOW, TextEncoder, load
 from numroberta.tokenizer import Tokenizer
 
 try:

@@ -3,7 +3,7 @@
 The letters of the shapes: `b` texts in the batch, `n` tokens in a text, `d` = hidden size, `h` heads, `k` = d / h.
 `weights` maps a checkpoint's names (transformers' `RobertaModel`) to arrays; a linear layer's weight is `(out, in)`.
 Every value on the way is kept in `activations`, under the name of the module of transformers that computes it.
-This file is the specification: `numroberta.encoder` is faster and equals it to rounding.
+This file is the specification: `numroberta.arithmetic.encoder` is faster and equals it to rounding.
 """
 
 from __future__ import annotations

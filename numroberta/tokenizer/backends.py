@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from numroberta.bpe import ByteLevelBPE, Memo, split
-from numroberta.tokenizer_files import AddedToken, TokenizerSpec
-from numroberta.unicode16 import WHITE_SPACE, is_word
+from numroberta.tokenizer.bpe import ByteLevelBPE, Memo, split
+from numroberta.tokenizer.files import AddedToken, TokenizerSpec
+from numroberta.tokenizer.unicode16 import WHITE_SPACE, is_word
 
 
 class Pieces(NamedTuple):
@@ -173,8 +173,7 @@ class TokenizersBackend:
 
 def _roberta_tokenizer(spec: TokenizerSpec) -> Any:
     """Built from the checked description, so that both backends hold the same one."""
-    from tokenizers import AddedToken as LibraryToken
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import AddedToken as LibraryToken, Tokenizer, models, pre_tokenizers
 
     vocab = spec.vocab | {
         token.content: token.id for token in spec.added

@@ -26,7 +26,7 @@ from heapq import heapify, heappop, heappush
 from itertools import accumulate, chain, pairwise
 from typing import TypeVar
 
-from numroberta.unicode16 import WHITE_SPACE, is_letter, is_number
+from numroberta.tokenizer.unicode16 import WHITE_SPACE, is_letter, is_number
 
 # Step 1.  GPT-2's pattern is 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 # Python's `re` has no \p, so the pattern is written for ASCII, and text beyond ASCII is first spelled in it:

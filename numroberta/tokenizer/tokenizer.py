@@ -18,9 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, overload
 
-from numroberta.bpe import to_text
-from numroberta.tokenizer_backends import Pieces, PythonBackend, TokenizersBackend, trimmed
-from numroberta.tokenizer_files import TokenizerSpec, read_tokenizer
+from numroberta.tokenizer.backends import Pieces, PythonBackend, TokenizersBackend, trimmed
+from numroberta.tokenizer.bpe import to_text
+from numroberta.tokenizer.files import TokenizerSpec, read_tokenizer
 
 Backend = Literal["python", "tokenizers"]
 Truncation = bool | Literal["longest_first", "only_first", "only_second"]

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.tokenizer import Encoding, Tokenizer
-from numroberta.unicode16 import WHITE_SPACE
+from numroberta.tokenizer.tokenizer import Encoding, Tokenizer
+from numroberta.tokenizer.unicode16 import WHITE_SPACE
 
 Array = NDArray[Any]
 Span = tuple[int, int]

@@ -2,7 +2,7 @@
 
     page = render(examine(numroberta.load("tiny"), ["The cat sat on the <mask>."]))
 
-`examine` computes every number, `render` puts them into `view.html`, whose script only draws.  Numbers are rounded
+`examine` computes every number, `render` puts them into `page.html`, whose script only draws.  Numbers are rounded
 here, to what the page prints, so that the page shows NumPy's own digits.
 """
 
@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta import heads
-from numroberta.bpe import SYMBOL_TO_BYTE
-from numroberta.pooling import cosine_similarity
-from numroberta.tasks import softmax
+from numroberta.arithmetic import cosine_similarity, heads
+from numroberta.model import softmax
+from numroberta.tokenizer import SYMBOL_TO_BYTE
 
 if TYPE_CHECKING:
+    from numroberta.arithmetic import Read
     from numroberta.model import TextEncoder
-    from numroberta.roberta import Read
     from numroberta.tokenizer import Encoding
 
 Array = NDArray[Any]
@@ -167,7 +166,7 @@ def carried_by(x: Array, y: Array) -> dict[str, Any]:
 
 def render(findings: dict[str, Any]) -> str:
     """The page, as a string: HTML with style, script and numbers in it; it asks nothing of the network."""
-    template = files("numroberta").joinpath("view.html").read_text("utf-8")
+    template = files("numroberta.view").joinpath("page.html").read_text("utf-8")
     texts = findings["texts"]
     title = texts[0]["text"][:60] + (f" and {len(texts) - 1} more" if len(texts) > 1 else "")
     # Texts are strangers: nothing in them may end the script element, so no `<` reaches it.

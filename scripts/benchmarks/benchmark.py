@@ -1,9 +1,9 @@
 """numroberta against PyTorch, ONNX Runtime and sentence-transformers, on this machine, in one run.
 
-    python scripts/benchmark.py                 # the table of README: about a quarter of an hour on two cores
-    python scripts/benchmark.py --quick         # the same with less repetition: about two minutes
-    python scripts/benchmark.py tokenizer       # the two tokenizer backends on books.txt
-    python scripts/benchmark.py products        # products of few columns, copied first by BLAS or not, on one core
+    python scripts/benchmarks/benchmark.py              # the table of README: about a quarter of an hour on two cores
+    python scripts/benchmarks/benchmark.py --quick      # the same with less repetition: about two minutes
+    python scripts/benchmarks/benchmark.py tokenizer    # the two tokenizer backends on books.txt
+    python scripts/benchmarks/benchmark.py products     # few columns, copied first by BLAS or not, on one core
 
 All use full-size DistilRoBERTa geometry (the seeded weights of `seeded.py`, no download) and as many threads.  Each
 contestant lives in a process of its own; they take turns, and a figure is the median of its turns.  What PyTorch, ONNX
@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
-TOKENIZER = Path(__file__).resolve().parents[2] / "shared" / "tokenizer" / "roberta-base" / "tokenizer.json"
+CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus"
+TOKENIZER = Path(__file__).resolve().parents[3] / "shared" / "tokenizer" / "roberta-base" / "tokenizer.json"
 SENTENCE = "The quick brown fox jumps over the lazy dog near the old river bank."
 LINES = 2000
 PAUSE = 0.2  # seconds between turns
@@ -64,7 +64,7 @@ def numroberta(folder: Path, threads: int, **options: Any) -> dict[str, Callable
 
 def all_logits(encoder: Any, text: str) -> Any:
     """The masked-LM logits of every token, which `fill_mask` does without."""
-    from numroberta import heads
+    from numroberta.arithmetic import heads
 
     hidden = encoder.model([encoder.tokenizer(text).ids]).last_hidden_state[0]  # (tokens, hidden)
     return heads.masked_lm(encoder.model.tensors, hidden.T, encoder.config.layer_norm_eps)
@@ -126,9 +126,9 @@ def ceiling(folder: Path, threads: int) -> dict[str, Callable[[Any], Any]]:
     """The matrix products of a forward pass and nothing else, a thread per 512 columns, each with one BLAS thread."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from numroberta import schedule
+    from numroberta.arithmetic import schedule
+    from numroberta.arithmetic.encoder import Weights
     from numroberta.checkpoint import open_checkpoint
-    from numroberta.encoder import Weights
 
     checkpoint = open_checkpoint(folder)
     weights = Weights.from_tensors(checkpoint.tensors, checkpoint.config)
@@ -500,7 +500,7 @@ def tokenizer_table(quick: bool) -> Iterator[str]:
 
 def products_table() -> Iterator[str]:
     """The rate of `kernels.product` on one core where BLAS copies its operands first, and where it need not."""
-    from numroberta import kernels, schedule
+    from numroberta.arithmetic import kernels, schedule
 
     rng, scratch = np.random.default_rng(0), kernels.Scratch(np.float32)
     weights = rng.standard_normal((24, 768, 768), np.float32)  # as many as DistilRoBERTa has of this shape

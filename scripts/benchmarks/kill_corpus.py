@@ -1,6 +1,6 @@
 """Kill `numroberta embed` at random moments, resume it, and compare the files.
 
-    python scripts/kill_corpus.py --model FOLDER --texts ../shared/corpus/mixed.txt --kills 100
+    python scripts/benchmarks/kill_corpus.py --model FOLDER --texts ../shared/corpus/mixed.txt --kills 100
 
 Each job embeds the same texts, is killed (SIGKILL) after a random time, is resumed, and so on until it is done; its
 file must have the bytes of a job that nobody disturbed.  Windows of 32 texts instead of 1,024, so that a second has
@@ -17,7 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-RUN = "import sys; from numroberta import cli, stream; stream.WINDOW = 32; sys.exit(cli.main())"
+RUN = """
+import sys
+from numroberta import cli
+from numroberta.model import stream
+stream.WINDOW = 32
+sys.exit(cli.main())
+"""
 SUFFIXES = (".npy", ".jsonl", ".jsonl.gz", ".parquet")
 
 

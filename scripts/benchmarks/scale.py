@@ -1,4 +1,6 @@
-"""Memory and time of `numroberta embed` by the number of lines: `python scripts/scale.py --corpus ../shared/corpus`.
+"""Memory and time of `numroberta embed` by the number of lines.
+
+    python scripts/benchmarks/scale.py --corpus ../shared/corpus
 
 Lines are drawn from all files of the corpus.  Memory is the process's peak; the rate is also compared with `encode` on
 the same lines in memory, in turns, so that a machine which slows down slows both.

@@ -1,4 +1,4 @@
-"""Measure numroberta on two Spark executors: `python scripts/spark_figures.py --lines TEXTS`.
+"""Measure numroberta on two Spark executors: `python scripts/benchmarks/spark_figures.py --lines TEXTS`.
 
 Prints how far the vectors are from `encode`'s, rows in place after a shuffle, the rate beside one plain process on the
 same two cores, the memory of the second worker beside the first, and how a job ends whose executor is killed.

@@ -1,7 +1,9 @@
-"""Tokens per second of both tokenizer backends on one core: `python scripts/tokenizer_rate.py TOKENIZER FILE…`
+"""Tokens per second of both tokenizer backends on one core.
+
+    python scripts/benchmarks/tokenizer_rate.py TOKENIZER FILE…
 
 Each backend is loaded afresh for each file and encodes it once, line by line, so the time includes meeting each word
-for the first time.  `scripts/benchmark.py tokenizer` prints the same figures.
+for the first time.  `scripts/benchmarks/benchmark.py tokenizer` prints the same figures.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Small fine-tuned checkpoints, to see every head at work: minutes on a CPU, and as good as minutes make them.
 
-    python scripts/finetune.py classify --data SST-2/train.tsv --out FOLDER   # sentiment; writes held-out.tsv beside it
-    python scripts/finetune.py tag --data books.txt --out FOLDER              # names, learnt from capital letters
-    python scripts/finetune.py answer --data books.txt --out FOLDER           # which name a line holds
+    python scripts/evaluation/finetune.py classify --data SST-2/train.tsv --out FOLDER # sentiment, and held-out.tsv
+    python scripts/evaluation/finetune.py tag --data books.txt --out FOLDER            # names, from capital letters
+    python scripts/evaluation/finetune.py answer --data books.txt --out FOLDER         # which name a line holds
 
 Each starts from the built-in model (or --model FOLDER) and trains all of it.  Needs torch and transformers.
 """
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import transformers
 
-from numroberta.hub import find_folder
+from numroberta.checkpoint import find_folder
 from numroberta.tokenizer import Tokenizer
 
 HEADS = {

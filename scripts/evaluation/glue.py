@@ -1,7 +1,7 @@
 """GLUE's metrics from a fine-tuned checkpoint, or from a linear probe on frozen sentence vectors.
 
-    python scripts/glue.py --task sst2 --model FOLDER --data SST-2/dev.tsv
-    python scripts/glue.py --task sst2 --probe --data SST-2/train.tsv      # needs: pip install 'numroberta[glue]'
+    python scripts/evaluation/glue.py --task sst2 --model FOLDER --data SST-2/dev.tsv
+    python scripts/evaluation/glue.py --task sst2 --probe --data SST-2/train.tsv  # pip install 'numroberta[glue]'
 
 Reads the files as https://gluebenchmark.com distributes them: tab-separated, unquoted, a header line in all but CoLA's.
 A probe is fitted on nine tenths of the lines, drawn at random, and measured on the rest.
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import numroberta
-from numroberta.model import TextEncoder, progress
+from numroberta.model.text_encoder import TextEncoder, progress
 
 CHUNK = 512  # texts between two steps of the progress bar
 

@@ -1,4 +1,6 @@
-"""README's picture of the page that `numroberta view` writes: `python scripts/view_picture.py scripts/view.png`.
+"""README's picture of the page that `numroberta view` writes.
+
+    python scripts/figures/view_picture.py scripts/figures/view.png
 
 Needs playwright (the extra `view`) and Chromium.
 """

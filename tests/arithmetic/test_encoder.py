@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import random_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from numroberta import encoder, textbook
-from numroberta.encoder import Cut
+from numroberta import textbook
+from numroberta.arithmetic import encoder
+from numroberta.arithmetic.encoder import Cut
 
 # Rounding alone: the promise of issue and README, not the largest error seen.
 CLOSE = 1e-12

@@ -6,12 +6,13 @@ import warnings
 import numpy as np
 import pytest
 import random_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from safetensors.numpy import load_file, save_file
 
 import numroberta
-from numroberta import cli, heads, tasks
+from numroberta import cli
+from numroberta.arithmetic import heads
+from numroberta.model import tasks
 
 TEXTS = [
     "The rain in Spain stays mainly in the plain.",

@@ -5,12 +5,12 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as npst
 
-from numroberta import kernels, textbook
-from numroberta.kernels import BLOCK, Scratch
+from numroberta import textbook
+from numroberta.arithmetic import kernels
+from numroberta.arithmetic.kernels import BLOCK, Scratch
 
 FLOATS = [np.float32, np.float64]
 EXTREMES = [0.0, 1e-45, -1e-45, 1e-30, -1e-30, 4.5, -4.5, 6.0, -6.0, -13.0, 40.0, -40.0, 1e4, -1e4, 1e30, -1e30, 3e38]

@@ -1,11 +1,10 @@
 """Vectors of length one, and their similarity."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as npst
 
-from numroberta.pooling import cosine_similarity, normalize
+from numroberta.arithmetic.pooling import cosine_similarity, normalize
 
 VECTORS = npst.arrays(np.float64, st.tuples(st.integers(1, 5), st.just(4)), elements=st.floats(-1e6, 1e6))
 

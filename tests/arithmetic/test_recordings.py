@@ -1,15 +1,15 @@
-"""Against recordings of PyTorch (scripts/make_reference.py), on any machine: PyTorch itself is not needed."""
+"""Against recordings of PyTorch (scripts/reference/record.py), on any machine: PyTorch itself is not needed."""
 
 import json
 
-import make_reference
 import numpy as np
 import pytest
+import record
 from conftest import ROOT
 
 import numroberta
 from numroberta import parity
-from numroberta.safetensors_file import read_safetensors
+from numroberta.checkpoint.safetensors_file import read_safetensors
 
 FOLDER = ROOT / "tests" / "reference"
 FULL_SIZE = ["full-size", "full-size-512"]
@@ -58,7 +58,7 @@ def test_recordings_are_small_and_complete():
 def test_a_recording_was_made_with_these_weights(name, folder_of):
     _, metadata = recording(name)
     here = numroberta.checkpoint.open_checkpoint(folder_of[name]).weights_hash
-    assert metadata["weights_sha256"] == here, "the model changed: run python scripts/make_reference.py"
+    assert metadata["weights_sha256"] == here, "the model changed: run python scripts/reference/record.py"
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -94,7 +94,7 @@ def test_float32_is_as_near_to_float64_as_pytorchs_float32(name, deterministic, 
     theirs = json.loads(metadata["float32_error"])
     exact = {key: value for key, value in tensors.items() if key in theirs}
     model = numroberta.load(folder_of[name], deterministic=deterministic).model
-    ours = make_reference.errors(computed(model, tensors), exact, tensors["attention_mask"])
+    ours = record.errors(computed(model, tensors), exact, tensors["attention_mask"])
     ratios = {key: [ours[key][i] / theirs[key][i] for i in (0, 1)] for key in ours}
     for key in ("encoder.layer.5.output", "pooler"):
         if key in ratios:

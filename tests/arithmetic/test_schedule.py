@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import random_model
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from numroberta import schedule
-from numroberta.kernels import Scratch
+from numroberta.arithmetic import schedule
+from numroberta.arithmetic.kernels import Scratch
 
 threadpoolctl = pytest.importorskip("threadpoolctl")
 LENGTHS = st.lists(st.integers(0, 600), max_size=60)
@@ -177,8 +176,8 @@ def test_two_users_at_once_get_their_own_results_and_the_last_one_restores_blas(
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 def test_cores_are_those_this_process_may_use():
     code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
-    code += "from numroberta.schedule import available_cores; print(available_cores())"
-    root = Path(__file__).parent.parent
+    code += "from numroberta.arithmetic.schedule import available_cores; print(available_cores())"
+    root = Path(__file__).parents[2]
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert found.stdout == "1\n"
 

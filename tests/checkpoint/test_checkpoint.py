@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from numroberta import hub
-from numroberta.checkpoint import (
+from numroberta.checkpoint import hub
+from numroberta.checkpoint.checkpoint import (
     CheckpointError,
     canonical_name,
     encoder_shapes,
     head_shapes,
     open_checkpoint,
 )
-from numroberta.config import ConfigError, RobertaConfig
+from numroberta.checkpoint.config import ConfigError, RobertaConfig
 
 SMALL = {
     "model_type": "roberta",
@@ -428,7 +428,7 @@ def test_a_file_instead_of_a_folder_says_so(tmp_path):
 
 
 def test_tiny_is_the_one_in_the_package_wherever_it_is_called_from(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "__file__", str(tmp_path / "numroberta" / "hub.py"))
+    monkeypatch.setattr(hub, "__file__", str(tmp_path / "numroberta" / "checkpoint" / "hub.py"))
     assert "the built-in model is missing from" in failing("tiny")
     built_in = write(tmp_path / "numroberta" / "tiny", weights())
     (tmp_path / "here" / "tiny").mkdir(parents=True)
@@ -566,7 +566,7 @@ def test_what_is_fetched_is_what_is_needed():
 def test_an_unreachable_hub_falls_back_on_the_cache(hub_cache):
     pytest.importorskip("huggingface_hub")
     script = (
-        "from numroberta.checkpoint import open_checkpoint, CheckpointError\n"
+        "from numroberta.checkpoint.checkpoint import open_checkpoint, CheckpointError\n"
         "try: print(len(open_checkpoint('somebody/some-roberta').tensors))\n"
         "except CheckpointError as error: print(error)"
     )
@@ -583,7 +583,7 @@ def test_an_unreachable_hub_falls_back_on_the_cache(hub_cache):
 def test_importing_and_opening_need_numpy_alone(tmp_path):
     folder = write(tmp_path, weights())
     script = (
-        "import sys; from numroberta.checkpoint import open_checkpoint\n"
+        "import sys; from numroberta.checkpoint.checkpoint import open_checkpoint\n"
         f"open_checkpoint({str(folder)!r}).tensors\n"
         "print({'safetensors', 'huggingface_hub', 'tokenizers', 'tqdm', 'torch'} & set(sys.modules))"
     )

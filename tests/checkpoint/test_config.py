@@ -3,10 +3,9 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from numroberta.config import ConfigError, RobertaConfig
+from numroberta.checkpoint.config import ConfigError, RobertaConfig
 
 SIZES = {
     "vocab_size": 100,

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from numroberta.config import CheckpointError
-from numroberta.safetensors_file import DTYPES, map_safetensors, read_safetensors
+from numroberta.checkpoint.config import CheckpointError
+from numroberta.checkpoint.safetensors_file import DTYPES, map_safetensors, read_safetensors
 
 
 def file_of(header, data=b"", size=None):

@@ -12,7 +12,7 @@ import pytest
 
 import numroberta
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SENTENCES = ["A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell."]
 
 

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import random_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import numroberta
-from numroberta import cli, growing, stream
-from numroberta.corpus import embed_files
-from numroberta.growing import Growing
+from numroberta import cli
+from numroberta.corpus import growing
+from numroberta.corpus.growing import Growing
+from numroberta.corpus.job import embed_files
+from numroberta.model import stream
 
 LONG = "the inner sand and " * 40
 SUFFIXES = [".npy", ".jsonl", ".jsonl.gz", ".parquet"]
@@ -304,12 +305,18 @@ def test_half_written_blocks_and_journal_lines_are_made_again(exact, unfinished,
     assert left_behind(output.parent) == []
 
 
-RUN = "import sys; from numroberta import cli, stream; stream.WINDOW = 16; sys.exit(cli.main())"
+RUN = """
+import sys
+from numroberta import cli
+from numroberta.model import stream
+stream.WINDOW = 16
+sys.exit(cli.main())
+"""
 
 
 @pytest.mark.slow
 def test_a_job_killed_again_and_again_ends_in_the_same_bytes(tmp_path):
-    """SIGKILL from outside, at random moments; `scripts/kill_corpus.py` does it a hundred times."""
+    """SIGKILL from outside, at random moments; `scripts/benchmarks/kill_corpus.py` does it a hundred times."""
     model = random_model.write(tmp_path / "model", hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     source, whole, output = tmp_path / "in.txt", tmp_path / "whole.npy", tmp_path / "out.npy"
     source.write_text("".join(f"the sand {n} and an inner thing\n" for n in range(1000)))
@@ -515,7 +522,7 @@ def test_many_skipped_rows_are_told_of_ten_times_only(tmp_path, small_folder, ca
 def test_where_there_is_no_terminal_a_line_a_minute_tells_of_texts_rate_and_time_left(
     exact, texts, tmp_path, short_windows, monkeypatch, capsys
 ):
-    from numroberta import meter
+    from numroberta.corpus import meter
 
     clock = iter(range(0, 100_000, 25))
     monkeypatch.setattr(meter.time, "monotonic", lambda: next(clock))
@@ -528,7 +535,7 @@ def test_where_there_is_no_terminal_a_line_a_minute_tells_of_texts_rate_and_time
 
 def test_on_a_terminal_a_bar_is_drawn(exact, texts, tmp_path, short_windows, monkeypatch, capsys):
     pytest.importorskip("tqdm")
-    from numroberta import meter
+    from numroberta.corpus import meter
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with meter.Meter() as report:

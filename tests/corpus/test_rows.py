@@ -7,10 +7,9 @@ import random
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from numroberta.rows import BadRow, Given, Rows
+from numroberta.corpus.rows import BadRow, Given, Rows
 
 TEXTS = ["Hello world", "", "  two  spaces ", 'quotes " and, commas', "naïve café 🙂", "tab\tinside"]
 
@@ -158,7 +157,7 @@ def test_wrong_inputs_are_refused_before_anything_is_read(tmp_path):
 
 
 def test_a_line_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("numroberta.rows.LONGEST_LINE", 1000)
+    monkeypatch.setattr("numroberta.corpus.rows.LONGEST_LINE", 1000)
     with pytest.raises(ValueError, match=r"a\.txt, line 2: longer than"):
         texts_of(write(tmp_path / "a.txt", "short\n" + "long" * 1000))
 

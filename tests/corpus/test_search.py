@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from numroberta import cli, search
-from numroberta.search import nearest, open_vectors
+from numroberta import cli
+from numroberta.corpus import search
+from numroberta.corpus.search import nearest, open_vectors
 
 
 @given(st.integers(1, 200), st.integers(1, 12), st.sampled_from([1, 7, 64, 1000]), st.integers(0, 99))

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 import numroberta
 from numroberta import CheckpointError
-from numroberta.pooling import POOLINGS, PRECISIONS, SIMILARITIES, pool, quantize
-from numroberta.sentence import SentenceSettings
+from numroberta.arithmetic.pooling import POOLINGS, PRECISIONS, SIMILARITIES, pool, quantize
+from numroberta.model.sentence import SentenceSettings
 
 TEXTS = [
     "The rain in Spain stays mainly in the plain.",

@@ -4,11 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from numroberta import stream
-from numroberta.stream import parts_of, windows
+from numroberta.model import stream
+from numroberta.model.stream import parts_of, windows
 
 SHORT = ["the sand", "an inner thing", "", "the sand"]
 LONG = "the inner sand and " * 40

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import random_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import numroberta
-from numroberta.config import RobertaConfig
+from numroberta.checkpoint.config import RobertaConfig
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 TEXTS = ["A man is playing a guitar.", "", "the and", " ", "日本語 👩‍👩‍👧", "x" * 50, "<mask> of the\n\tsea"]
 

@@ -2,17 +2,16 @@
 
 import json
 
-import make_reference
 import numpy as np
 import pytest
 import random_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import record
+from hypothesis import given, settings, strategies as st
 
 import numroberta
 from numroberta import textbook
-from numroberta.config import RobertaConfig
-from numroberta.safetensors_file import read_safetensors
+from numroberta.checkpoint.config import RobertaConfig
+from numroberta.checkpoint.safetensors_file import read_safetensors
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -120,8 +119,8 @@ def test_a_folder_that_transformers_saves_is_read_back(case, tmp_path):
     "name", ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("full-size", "full-size-512"))]
 )
 def test_a_recording_made_now_is_the_one_in_the_repository(name):
-    kept, metadata = read_safetensors(make_reference.FOLDER / f"{name}.safetensors")
-    fresh, fresh_metadata = make_reference.RECORDINGS[name]()
+    kept, metadata = read_safetensors(record.FOLDER / f"{name}.safetensors")
+    fresh, fresh_metadata = record.RECORDINGS[name]()
     assert fresh.keys() == kept.keys()
     for key in kept:
         np.testing.assert_allclose(fresh[key], kept[key], rtol=0, atol=CLOSE, err_msg=key)
@@ -138,11 +137,11 @@ def test_float32_on_longer_texts_is_as_near_to_float64_as_pytorchs(deterministic
     rng = np.random.default_rng(0)
     mask = (np.arange(128) < np.array([[128], [64], [17]])).astype(np.int64)
     ids = np.where(mask, rng.integers(3, 50_000, mask.shape), 1)
-    exact, theirs = (make_reference.pytorch(full_size_folder, ids, mask, dtype) for dtype in ("float64", "float32"))
+    exact, theirs = (record.pytorch(full_size_folder, ids, mask, dtype) for dtype in ("float64", "float32"))
     last = "encoder.layer.5.output"
     ours = numroberta.load(full_size_folder, deterministic=deterministic).model(ids, mask).last_hidden_state
     (their_max, their_rms), (our_max, our_rms) = (
-        make_reference.errors({last: found}, {last: exact[last]}, mask)[last] for found in (theirs[last], ours)
+        record.errors({last: found}, {last: exact[last]}, mask)[last] for found in (theirs[last], ours)
     )
     print(f"RMS {our_rms:.2g} / {their_rms:.2g} = {our_rms / their_rms:.2f}, max {our_max / their_max:.2f}")
     assert our_rms <= (1.0 if deterministic else 1.25) * their_rms
@@ -188,7 +187,7 @@ def test_roberta_base_gives_the_numbers_published_in_transformers_own_tests():
 
 @pytest.mark.hub
 def test_roberta_base_gives_the_masked_language_model_logits_published_there():
-    from numroberta import heads
+    from numroberta.arithmetic import heads
 
     enc = from_hub("roberta-base")
     hidden = enc.model(ROBERTA_IDS).last_hidden_state[0].T  # (tokens, hidden) -> (hidden, tokens)

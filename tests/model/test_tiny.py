@@ -8,7 +8,7 @@ import pytest
 from tiny_data import held_out, read_lines
 
 import numroberta
-from numroberta.safetensors_file import read_safetensors
+from numroberta.checkpoint.safetensors_file import read_safetensors
 
 FOLDER = Path(numroberta.__file__).parent / "tiny"
 

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 import numroberta
 from numroberta import parity
 from numroberta.cli import main
-from numroberta.diagnosis import SOUND, Forward, Given
+from numroberta.parity.bench import usual_name
+from numroberta.parity.diagnosis import SOUND, Forward, Given, in_order
 
 MISTAKES = mistaken_roberta.IN_EMBEDDINGS | mistaken_roberta.IN_LAYERS
 TEXTS = ["the rest and others", "one"]
@@ -85,7 +86,7 @@ def test_a_trace_names_every_activation_in_the_order_of_the_forward_pass(bench):
         "intermediate.dense", "intermediate", "output.dense", "output",
     ]  # fmt: skip
     assert names[-5:] == ["pooler.dense", "pooler", "lm_head.dense", "lm_head.layer_norm", "lm_head"]
-    assert sorted(sorted(names), key=parity.in_order) == names
+    assert sorted(sorted(names), key=in_order) == names
 
 
 def test_every_recorded_step_can_be_computed_again(bench):
@@ -271,7 +272,7 @@ def test_names_of_transformers_modules_and_outputs_are_understood(bench):
         "logits": "lm_head",
     }
     for theirs, ours in called.items():
-        assert parity.usual_name(theirs) == ours
+        assert usual_name(theirs) == ours
         assert bench.compare({theirs: bench.reference[ours]}).rows[0].name == ours
 
 

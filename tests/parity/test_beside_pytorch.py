@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from numroberta import verify
 from numroberta.cli import main
+from numroberta.parity import beside_pytorch as verify
 
 
 def test_a_missing_torch_names_the_extra(small_folder, monkeypatch, capsys):

@@ -4,11 +4,10 @@ import glue
 import numpy as np
 import pytest
 import random_model
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import numroberta
-from numroberta import heads
+from numroberta.arithmetic import heads
 
 LABELS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=60)
 SCORES = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=2, max_size=60)

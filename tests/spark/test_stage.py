@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from spark_figures import descendants, executors, mapped_memory, session, workers
 
 import numroberta
-from numroberta.checkpoint import CheckpointError
+from numroberta.checkpoint.checkpoint import CheckpointError
 
 for package in ("pyspark", "pandas", "pyarrow"):
     pytest.importorskip(package, reason=f"needs {package}: pip install '.[spark]'")
@@ -27,7 +26,7 @@ cloudpickle = import_module("pyspark.cloudpickle")
 pd = import_module("pandas")
 nr = import_module("numroberta.spark")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 java = pytest.mark.skipif(
     not (shutil.which("java") or os.environ.get("JAVA_HOME")), reason="needs Java 17, which PySpark runs on"
 )

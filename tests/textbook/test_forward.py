@@ -8,11 +8,10 @@ import sys
 import numpy as np
 import pytest
 import random_model
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from numroberta import textbook
-from numroberta.config import RobertaConfig
+from numroberta.checkpoint.config import RobertaConfig
 
 
 def test_it_fits_a_screen_and_imports_nothing_but_numpy():

@@ -5,11 +5,10 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
-from numroberta import bpe
-from numroberta.bpe import BYTE_TO_SYMBOL, ByteLevelBPE, Memo, split, to_symbols, to_text
+from numroberta.tokenizer import bpe
+from numroberta.tokenizer.bpe import BYTE_TO_SYMBOL, ByteLevelBPE, Memo, split, to_symbols, to_text
 
 TEXT = st.text(st.one_of(st.sampled_from("'s 've\t\n\x1c\u3000½Ⅷ_é😀"), st.characters(exclude_categories=["Cs"])))
 

@@ -3,12 +3,11 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from numroberta.bpe import BYTE_TO_SYMBOL
-from numroberta.tokenizer import Tokenizer
-from numroberta.tokenizer_files import read_tokenizer
+from numroberta.tokenizer.bpe import BYTE_TO_SYMBOL
+from numroberta.tokenizer.files import read_tokenizer
+from numroberta.tokenizer.tokenizer import Tokenizer
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 MERGES = ["Ġ t", "h e", "Ġt he", "l o", "lo w"]

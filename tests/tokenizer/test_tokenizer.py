@@ -9,13 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
-from numroberta.bpe import BYTE_TO_SYMBOL
-from numroberta.tokenizer import Encoding, Tokenizer
+from numroberta.tokenizer.bpe import BYTE_TO_SYMBOL
+from numroberta.tokenizer.tokenizer import Encoding, Tokenizer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 TINY = ROOT / "numroberta" / "tiny"
 ROBERTA = SHARED / "tokenizer" / "roberta-base" / "tokenizer.json"
@@ -483,7 +482,7 @@ def test_without_the_library_they_say_which_package_to_install(unigram, monkeypa
     folder, _ = unigram
     with pytest.raises(ValueError, match="is a Unigram model, and this backend reads byte-level BPE only"):
         Tokenizer.load(folder, "python")
-    monkeypatch.setattr("numroberta.tokenizer.find_spec", lambda name: None)
+    monkeypatch.setattr("numroberta.tokenizer.tokenizer.find_spec", lambda name: None)
     with pytest.raises(
         ValueError, match="is a Unigram model, which needs the tokenizers package: pip install tokenizers"
     ):
@@ -494,7 +493,7 @@ def test_the_python_backend_needs_no_package(small):
     """Not even NumPy; and roberta-base needs a few milliseconds, where imports of others would show."""
     script = (
         "import sys; before = set(sys.modules)\n"
-        "from numroberta.tokenizer import Tokenizer\n"
+        "from numroberta.tokenizer.tokenizer import Tokenizer\n"
         f"assert Tokenizer.load({str(small)!r}).backend == 'python'\n"
         "print({name.partition('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
     )

@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
-from numroberta.bpe import split
-from numroberta.unicode16 import WHITE_SPACE, is_letter, is_number, is_word
+from numroberta.tokenizer.bpe import split
+from numroberta.tokenizer.unicode16 import WHITE_SPACE, is_letter, is_number, is_word
 
 SURROGATES = range(0xD800, 0xE000)
 

@@ -5,12 +5,11 @@ import json
 import numpy as np
 import pytest
 import random_model
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 import numroberta
-from numroberta.unicode16 import WHITE_SPACE
-from numroberta.words import windows, word_vectors
+from numroberta.tokenizer.unicode16 import WHITE_SPACE
+from numroberta.tokenizer.words import windows, word_vectors
 
 TEXTS = [
     "The rain in Spain stays mainly in the plain.",

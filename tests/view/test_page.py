@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import random_model
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import numroberta
 from numroberta import textbook, view
 from numroberta.cli import main
+from numroberta.view.page import MOST_TOKENS, carried_by
 
 TEXTS = ["The cat sat on the <mask>.", "A kitten was sleeping on a rug.", "Prices fell on Monday, naïvely 🐱!"]
 
@@ -124,7 +124,7 @@ def test_what_tokens_add_sums_to_the_cosine(n, m, seed):
     x, y = rng.standard_normal((16, n)), rng.standard_normal((16, m))
     a, b = x.mean(axis=1), y.mean(axis=1)
     cosine = a @ b / np.sqrt(a @ a) / np.sqrt(b @ b)
-    found = view.carried_by(x, y)
+    found = carried_by(x, y)
     assert np.sum(found["pairs"]) == pytest.approx(cosine, abs=n * m * 0.5e-4 + 1e-9)
     assert np.sum(found["left"]) == pytest.approx(cosine, abs=n * 0.5e-3 + 1e-9)
     assert np.sum(found["right"]) == pytest.approx(cosine, abs=m * 0.5e-3 + 1e-9)
@@ -203,7 +203,7 @@ def test_a_checkpoint_without_a_masked_lm_head_is_drawn_without_predictions(smal
 
 
 def test_a_long_text_is_cut_and_the_page_knows_how_much(tmp_path):
-    for positions, kept in [(66, 64), (514, view.MOST_TOKENS)]:
+    for positions, kept in [(66, 64), (514, MOST_TOKENS)]:
         model = numroberta.load(random_model.write(tmp_path / str(kept), max_position_embeddings=positions))
         found = view.examine(model, ["x" * 300])["texts"][0]
         assert (len(found["tokens"]), found["cut"]) == (kept, 302 - kept)

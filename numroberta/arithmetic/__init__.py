@@ -1,0 +1,50 @@
+"""Token ids in, hidden states out, fast.
+
+encoder    the forward pass: a token is a column, padding never enters
+kernels    gelu, softmax, layer norm, in blocks that stay in the cache; products that BLAS need not copy for
+heads      hidden states to logits
+pooling    token vectors to one vector
+roberta    `Roberta`, the encoder of a checkpoint
+schedule   which texts run side by side and on which thread; the only file that knows of threads
+"""
+
+from typing import TYPE_CHECKING
+
+from numroberta import door
+
+if TYPE_CHECKING:
+    from numroberta.arithmetic import heads as heads
+    from numroberta.arithmetic.pooling import (
+        POOLINGS as POOLINGS,
+        PRECISIONS as PRECISIONS,
+        SIMILARITIES as SIMILARITIES,
+        cosine_similarity as cosine_similarity,
+        normalize as normalize,
+        pool as pool,
+        quantize as quantize,
+        similarity as similarity,
+        similarity_pairwise as similarity_pairwise,
+    )
+    from numroberta.arithmetic.roberta import Read as Read, Roberta as Roberta, RobertaOutput as RobertaOutput
+
+__getattr__, __dir__ = door(
+    __name__,
+    {
+        "pooling": (
+            "POOLINGS",
+            "PRECISIONS",
+            "SIMILARITIES",
+            "cosine_similarity",
+            "normalize",
+            "pool",
+            "quantize",
+            "similarity",
+            "similarity_pairwise",
+        ),
+        "roberta": (
+            "Read",
+            "Roberta",
+            "RobertaOutput",
+        ),
+    },
+)
