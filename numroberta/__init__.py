@@ -6,6 +6,21 @@
 
 A folder is a wing, one capability; its `__init__.py` is the door that names what the rest of the world may use, and
 each file in it is one idea.  Names are loaded when first used, so `import numroberta` costs nothing but NumPy.
+
+One word for one thing, in every wing:
+
+    text       what the user gives: a string; a pair is two texts that belong together
+    token      what the model reads: an id, and a piece, which is its spelling in the vocabulary; special: <s>, </s>, …
+    word       what a person calls a word: one token or several
+    row        a record of a file, with its fields, one of which is the text; line: where it stands in the file
+    window     a part of one text that is too long to be read at once; neighbours overlap
+    block      many texts that are tokenized and run together, all that is in memory of a long job
+    group      texts whose tokens lie side by side in one forward pass, on one thread
+    column     a token inside the encoder, where an activation is (hidden, columns); span: a text's columns
+    part       some heads, or some of the feed-forward width: a share of one layer's work
+    alone      all parts of the work in the calling thread; team: on several threads
+    checkpoint a folder's config and tensors; model: what computes with them
+    load       files to objects; tokenize: text to ids; run: ids to hidden states; encode: texts to vectors
 """
 
 from __future__ import annotations
