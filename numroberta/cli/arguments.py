@@ -1,0 +1,78 @@
+"""Arguments that several commands share: which model, which texts, where in a file they are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numroberta.model import TextEncoder
+
+Parsers = Any  # what argparse's add_subparsers returns has no public name
+
+STANDARD_INPUT = "- reads standard input, one text per line"
+
+
+def add_texts(parser: argparse.ArgumentParser, *, text: str = "a text", nargs: str = "+") -> None:
+    """The argument for the texts, which `read_texts` reads."""
+    parser.add_argument("texts", nargs=nargs, metavar="TEXT", help=f"{text}; {STANDARD_INPUT}")
+
+
+def add_model_name(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """Which model, and which state of it."""
+    which = "tiny (built in), a folder, or a name on the hub (default: tiny)"
+    if positional:
+        parser.add_argument("model", nargs="?", default="tiny", help=which)
+    else:
+        parser.add_argument("--model", default="tiny", help=which)
+    parser.add_argument("--revision", help="branch, tag or commit on the hub")
+
+
+def add_model_options(parser: argparse.ArgumentParser, dtypes: Sequence[str] = ("float32", "float64")) -> None:
+    """The options of every command that computes with a model."""
+    add_model_name(parser)
+    half = "; float16: only in the file" if "float16" in dtypes else ""
+    parser.add_argument("--dtype", default="float32", choices=dtypes, help=f"of the arithmetic{half}")
+    parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="the same bits in any batch, on any number of cores"
+    )
+    parser.add_argument("--low-memory", action="store_true", help="keep one layer's weights in memory")
+
+
+def load_model(options: argparse.Namespace) -> TextEncoder:
+    """The model that `add_model_options` describes."""
+    from numroberta.model import load
+
+    return load(
+        options.model,
+        dtype="float64" if options.dtype == "float64" else "float32",
+        num_threads=options.threads,
+        deterministic=options.deterministic,
+        low_memory=options.low_memory,
+        revision=options.revision,
+    )
+
+
+def add_field_options(parser: Any) -> None:
+    """The options that say where in a file the texts are."""
+    parser.add_argument(
+        "--field",
+        "--column",
+        metavar="NAME",
+        help="field or column of the text (default: text); in .csv and .tsv a number: there is no header line",
+    )
+    parser.add_argument(
+        "--format", choices=["txt", "jsonl", "csv", "tsv", "parquet"], help="where the file's name does not say it"
+    )
+
+
+def read_texts(arguments: Iterable[str]) -> Iterator[str]:
+    """The arguments themselves; `-` stands for the lines of standard input."""
+    for argument in arguments:
+        if argument == "-":
+            yield from (line.rstrip("\r\n") for line in sys.stdin)
+        else:
+            yield argument

@@ -1,0 +1,73 @@
+"""The porter's bench: `numroberta trace`, `compare` and `verify`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from numroberta.cli.arguments import Parsers, add_model_name, add_model_options, add_texts, load_model, read_texts
+
+
+def add_trace(parsers: Parsers) -> None:
+    parser = parsers.add_parser("trace", help="record every activation, for a port to be compared with")
+    add_texts(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a name in .safetensors")
+    add_model_options(parser)
+    parser.set_defaults(run=run_trace)
+
+
+def run_trace(options: argparse.Namespace) -> None:
+    from numroberta import parity
+
+    if options.output.suffix != ".safetensors":
+        raise ValueError(f"--output {options.output}: expected a name that ends in .safetensors")
+    texts = list(read_texts(options.texts))
+    model = load_model(options)
+    recorded = parity.trace(model, *parity.batch(model, texts))
+    parity.save(options.output, recorded, parity.provenance(model, texts))
+    rows, tokens = recorded["input_ids"].shape
+    print(f"{rows} texts of up to {tokens} tokens: {len(recorded)} tensors, {model.model.dtype}, {options.model}")
+    print(f"written to {options.output}")
+
+
+def add_compare(parsers: Parsers) -> None:
+    parser = parsers.add_parser("compare", help="where another program's activations first differ, and why")
+    parser.add_argument("reference", type=Path, metavar="REFERENCE", help="what `numroberta trace` wrote")
+    parser.add_argument("mine", type=Path, metavar="MINE", help="the other program's: .safetensors or .npz")
+    parser.add_argument("--model", help="the weights, for the diagnosis (default: the reference's)")
+    parser.add_argument("--map", type=Path, metavar="FILE", help="JSON object from my names to the reference's")
+    parser.add_argument("--rtol", type=float, help="accept |mine - reference| <= atol + rtol * |reference| instead")
+    parser.add_argument("--atol", type=float, help="of the tolerance that follows from dtype and depth")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.set_defaults(run=run_compare)
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    from numroberta import parity
+
+    names = parity.read_names(options.map) if options.map else {}
+    comparison = parity.compare(
+        options.reference, options.mine, model=options.model, rtol=options.rtol, atol=options.atol, names=names
+    )
+    if options.json:
+        print(json.dumps(comparison.as_dict(), ensure_ascii=False))
+    else:
+        print(parity.report(comparison, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+    return 0 if comparison.alike else 1
+
+
+def add_verify(parsers: Parsers) -> None:
+    parser = parsers.add_parser("verify", help="hold a model against PyTorch, layer by layer")
+    add_model_name(parser, positional=True)
+    parser.set_defaults(run=run_verify)
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    from numroberta.parity import beside_pytorch as verify
+
+    found = verify.verify(options.model, revision=options.revision)
+    print(verify.report(found))
+    return 0 if found.right else 1
