@@ -18,13 +18,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, overload
 
+from numroberta.checkpoint import refuse_lone_surrogates
 from numroberta.tokenizer.backends import Pieces, PythonBackend, TokenizersBackend, trimmed
 from numroberta.tokenizer.bpe import to_text
-from numroberta.tokenizer.files import TokenizerSpec, read_tokenizer
+from numroberta.tokenizer.files import TokenizerSpec, load_tokenizer_spec
+from numroberta.tokenizer.windows import Span, windows
 
 Backend = Literal["python", "tokenizers"]
 Truncation = bool | Literal["longest_first", "only_first", "only_second"]
-Span = tuple[int, int]
 Frame = list[int | str]  # special ids, and "A" and "B" where the texts go
 
 
@@ -100,7 +101,7 @@ class Tokenizer:
         """
         if backend not in (None, "python", "tokenizers"):
             raise ValueError(f"backend={backend!r}, expected 'python', 'tokenizers' or None")
-        spec = read_tokenizer(path)
+        spec = load_tokenizer_spec(path)
         if backend is None:
             backend = "tokenizers" if spec.foreign else "python"
         if spec.foreign and backend == "python":
@@ -186,11 +187,11 @@ class Tokenizer:
             pieces = [self._backend.pieces(part) for part in parts]
             room = self._room(frame, truncation, max_length)
             kept = _fit([len(part.ids) for part in pieces], room, truncation)
-            spans = [_windows(len(part.ids), size, stride) for part, size in zip(pieces, kept, strict=True)]
-            windows = [self._assemble(frame, pieces, chosen) for chosen in _in_order(spans)]
+            spans = [windows(len(part.ids), size, stride) for part, size in zip(pieces, kept, strict=True)]
+            first, *others = [self._assemble(frame, pieces, chosen) for chosen in _in_order(spans)]
             if return_overflowing_tokens:
-                windows[0].overflowing = windows[1:]
-            encodings.append(windows[0])
+                first.overflowing = others
+            encodings.append(first)
         return encodings[0] if isinstance(text, str) else encodings
 
     def encode_ids(
@@ -316,14 +317,7 @@ def _row(index: int, row: object) -> tuple[str, ...]:
     for part in parts:
         if not isinstance(part, str):
             raise TypeError(f"text {index} is {type(part).__name__} ({part!r:.40}), expected a string")
-        try:
-            part.isascii() or part.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"text {index} has a lone surrogate, {part[error.start]!r}, at character {error.start}: it is half a "
-                "character and stands for nothing; repair the text with "
-                "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-            ) from error
+        refuse_lone_surrogates(part, f"text {index}")
     return parts
 
 
@@ -350,16 +344,6 @@ def _fit(lengths: list[int], room: int | None, truncation: Truncation) -> list[i
         return [room]
     shorter = min(min(lengths), room // 2)
     return [shorter, room - shorter] if lengths[0] <= lengths[1] else [room - shorter, shorter]
-
-
-def _windows(length: int, size: int, stride: int) -> list[Span]:
-    """Spans of at most `size` that cover `length`, each beginning with the last `stride` of the one before."""
-    if length <= size:
-        return [(0, length)]
-    if not 0 <= stride < size:
-        raise ValueError(f"stride={stride}, expected 0 or more and less than the {size} tokens of a window")
-    starts = range(0, length - stride, size - stride)
-    return [(start, min(start + size, length)) for start in starts]
 
 
 def _in_order(spans: list[list[Span]]) -> list[tuple[Span, ...]]:

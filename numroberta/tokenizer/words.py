@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from numroberta.tokenizer.tokenizer import Encoding, Tokenizer
 from numroberta.tokenizer.unicode16 import WHITE_SPACE
+from numroberta.tokenizer.windows import Span
 
 Array = NDArray[Any]
-Span = tuple[int, int]
 
 AGGREGATIONS = ("first", "mean")
 BLANKS = {"Ġ", "▁"}  # pieces that are the space in front of a word and nothing of it
@@ -38,7 +38,7 @@ class WordVectors(NamedTuple):
     vectors: Array  # (words, hidden)
 
 
-class Pieces(NamedTuple):
+class WordTokens(NamedTuple):
     """A text's tokens, and which of them make up each word."""
 
     ids: list[int]  # without <s> and </s>
@@ -47,33 +47,13 @@ class Pieces(NamedTuple):
     members: list[list[int]]  # for each word the indices of its tokens
 
 
-class Window(NamedTuple):
-    """A part of a text that is read at once, and the part of it whose vectors are kept."""
-
-    start: int
-    stop: int
-    first: int
-    last: int
-
-
-def windows(length: int, size: int) -> list[Window]:
-    """Windows of at most `size` tokens over `length` of them; each token is kept where it has most context.
-
-    Neighbours share a quarter of a window.  windows(10, 8) -> [(0, 8, 0, 5), (2, 10, 5, 10)]
-    """
-    starts = [*range(0, max(length - size, 0), size - size // 4), max(length - size, 0)]
-    stops = [min(start + size, length) for start in starts]
-    borders = [(start + stop) // 2 for start, stop in zip(starts[1:], stops[:-1], strict=True)]  # mid of the overlaps
-    return [Window(*part) for part in zip(starts, stops, [0, *borders], [*borders, length], strict=True)]
-
-
-def pieces_of_text(text: str, encoding: Encoding) -> Pieces:
+def words_in_text(text: str, encoding: Encoding) -> WordTokens:
     """The words of a text as its tokenizer cuts them; white space is not a word.
 
     RoBERTa's tokenizer cuts runs of letters, of digits and of other signs, and 's, 't, 're, 've, 'm, 'll, 'd; those of
     XLM-RoBERTa and CamemBERT cut at white space.
     """
-    found = Pieces([], [], [], [])
+    found = WordTokens([], [], [], [])
     last: int | None = None
     for number, token, (begin, end), word, special in zip(
         encoding.ids, encoding.tokens, encoding.offsets, encoding.word_ids, encoding.special_tokens_mask, strict=True
@@ -101,7 +81,7 @@ def pieces_of_text(text: str, encoding: Encoding) -> Pieces:
     return found
 
 
-def pieces_of_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int]) -> Pieces:
+def tokenize_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int]) -> WordTokens:
     """Words that are cut already; offsets are those in `" ".join(words)`.
 
     tokenizer: one that puts a space in front of each word, as `is_split_into_words=True` does in transformers.
@@ -113,7 +93,7 @@ def pieces_of_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int]
         if not word or any(character in WHITE_SPACE for character in word):
             what = "has white space in it" if word.strip(WHITE_SPACE) else "is no word"
             raise ValueError(f"words[{index}] is {word!r}, which {what}: give words as text.split() cuts them")
-    found = Pieces([], list(words), [], [])
+    found = WordTokens([], list(words), [], [])
     begin = 0
     for word, ids in zip(
         words, tokenizer.encode_ids(words, add_special_tokens=False, truncation=False)[0], strict=True
