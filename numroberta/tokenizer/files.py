@@ -59,7 +59,7 @@ class TokenizerSpec:
     trim_keeps_prefix: bool  # the post-processor's own add_prefix_space: it leaves one leading space at the start
     single: list[int | str]  # special ids, and "A" where the text goes
     pair: list[int | str]  # the same with "A" and "B"
-    names: dict[str, str]  # "mask" -> "<mask>"
+    names: dict[str, str]  # "mask": "<mask>"
     max_length: int
 
 
