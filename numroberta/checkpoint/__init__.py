@@ -3,7 +3,10 @@
 checkpoint         `open_checkpoint`: files, names and shapes
 config             `config.json`, checked
 hub                from a name to a folder
-safetensors_file   the mapped reader
+safetensors_file   the mapped tensors of a safetensors file
+json_file          JSON, with a sentence for what is wrong
+surrogates         half characters in a text
+errors             what is raised, and how messages quote
 """
 
 from typing import TYPE_CHECKING
@@ -16,18 +19,23 @@ if TYPE_CHECKING:
         encoder_shapes as encoder_shapes,
         head_shapes as head_shapes,
         open_checkpoint as open_checkpoint,
-        read_json as read_json,
     )
-    from numroberta.checkpoint.config import (
+    from numroberta.checkpoint.config import RobertaConfig as RobertaConfig
+    from numroberta.checkpoint.errors import (
         CheckpointError as CheckpointError,
         ConfigError as ConfigError,
-        RobertaConfig as RobertaConfig,
+        listed as listed,
         show as show,
     )
     from numroberta.checkpoint.hub import HUB_FILES as HUB_FILES, find_folder as find_folder
+    from numroberta.checkpoint.json_file import load_json as load_json
     from numroberta.checkpoint.safetensors_file import (
-        map_safetensors as map_safetensors,
-        read_safetensors as read_safetensors,
+        load_safetensors as load_safetensors,
+        open_safetensors as open_safetensors,
+    )
+    from numroberta.checkpoint.surrogates import (
+        lone_surrogate as lone_surrogate,
+        refuse_lone_surrogates as refuse_lone_surrogates,
     )
 
 __getattr__, __dir__ = door(
@@ -36,23 +44,28 @@ __getattr__, __dir__ = door(
         "checkpoint": (
             "Checkpoint",
             "open_checkpoint",
-            "read_json",
             "encoder_shapes",
             "head_shapes",
         ),
-        "config": (
+        "config": ("RobertaConfig",),
+        "errors": (
             "CheckpointError",
             "ConfigError",
-            "RobertaConfig",
+            "listed",
             "show",
         ),
         "hub": (
             "HUB_FILES",
             "find_folder",
         ),
+        "json_file": ("load_json",),
         "safetensors_file": (
-            "map_safetensors",
-            "read_safetensors",
+            "load_safetensors",
+            "open_safetensors",
+        ),
+        "surrogates": (
+            "lone_surrogate",
+            "refuse_lone_surrogates",
         ),
     },
 )

@@ -6,7 +6,6 @@ read before it is used, and processes that serve the same model share one page c
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import shlex
@@ -15,27 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from numroberta.checkpoint.config import CheckpointError, ConfigError, RobertaConfig, show
+from numroberta.checkpoint.config import RobertaConfig
+from numroberta.checkpoint.errors import CheckpointError, ConfigError, listed, show
 from numroberta.checkpoint.hub import INDEX, WEIGHTS, find_folder
-from numroberta.checkpoint.safetensors_file import Array, Shape, StoredTensor, map_safetensors, read_safetensors
-
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "canonical_name",
-    "encoder_shapes",
-    "find_folder",
-    "head_shapes",
-    "open_checkpoint",
-    "read_safetensors",
-]
+from numroberta.checkpoint.json_file import load_json
+from numroberta.checkpoint.safetensors_file import Array, Shape, StoredTensor, open_safetensors
 
 # The dtypes that weights may have in a file, and their names.
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
-
-NAMES_SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +129,7 @@ def _model_folder(folder: Path) -> Path:
     modules = folder / "modules.json"
     if (folder / "config.json").is_file() or not modules.is_file():
         return folder
-    found = read_json(modules)
+    found = load_json(modules)
     first = found[0] if isinstance(found, list) and found else None
     path = first.get("path") if isinstance(first, dict) else None
     if not isinstance(path, str) or not _is_plain_name(path):
@@ -155,7 +142,7 @@ def _read_config(folder: Path) -> RobertaConfig:
     if not path.is_file():
         raise CheckpointError(f"{folder} has no config.json; found {_listing(folder)}")
     try:
-        return RobertaConfig.from_dict(read_json(path))
+        return RobertaConfig.from_dict(load_json(path))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -163,7 +150,7 @@ def _read_config(folder: Path) -> RobertaConfig:
 def _open_weights(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
     """The weight files and all their tensors, under the names in the files."""
     if (folder / WEIGHTS).is_file():
-        return (folder / WEIGHTS,), map_safetensors(folder / WEIGHTS)[0]
+        return (folder / WEIGHTS,), open_safetensors(folder / WEIGHTS)[0]
     if (folder / INDEX).is_file():
         return _open_shards(folder)
     if any(folder.glob("pytorch_model*.bin")):
@@ -180,7 +167,7 @@ def _open_shards(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor
     stored: dict[str, StoredTensor] = {}
     holder: dict[str, str] = {}
     for path in files:
-        for name, tensor in map_safetensors(path)[0].items():
+        for name, tensor in open_safetensors(path)[0].items():
             if name in stored:
                 raise CheckpointError(f"{path} has tensor {show(name)}, and so has {holder[name]}")
             stored[name], holder[name] = tensor, path.name
@@ -212,7 +199,7 @@ def conversion_command(folder: Path) -> str:
 
 def _read_index(folder: Path) -> dict[str, str]:
     path = folder / INDEX
-    found = read_json(path)
+    found = load_json(path)
     shards = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(shards, dict) or not shards:
         raise CheckpointError(f"{path} has no weight_map from tensor names to files")
@@ -228,30 +215,12 @@ def _is_plain_name(name: str) -> bool:
     return name not in ("", ".", "..") and not any(letter in name for letter in "/\\:\0")
 
 
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is not UTF-8, at byte {error.start}") from error
-    except RecursionError:
-        raise CheckpointError(f"{path} is nested too deeply") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-
-
 def _listing(folder: Path) -> str:
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         return f"no folder ({error.strerror})"
-    return _some(names) if names else "nothing"
-
-
-def _some(items: list[str]) -> str:
-    more = len(items) - NAMES_SHOWN
-    return ", ".join(items[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return listed(names) if names else "nothing"
 
 
 # --- Names and shapes ---------------------------------------------------------------------------------------
@@ -349,12 +318,12 @@ def _name_tensors(folder: Path, in_files: Mapping[str, StoredTensor], config: Ro
     problems = _misfits(found, expected)
     unexpected = sorted(found.keys() - expected.keys())
     if problems:
-        also = f"; it also has tensors that RoBERTa has not: {_some([*map(show, unexpected)])}" if unexpected else ""
-        raise CheckpointError(f"{folder} does not fit its config.json: {_some(problems)}{also}")
+        also = f"; it also has tensors that RoBERTa has not: {listed([*map(show, unexpected)])}" if unexpected else ""
+        raise CheckpointError(f"{folder} does not fit its config.json: {listed(problems)}{also}")
     if unexpected:
         warnings.warn(
             f"{folder}: {len(unexpected)} tensors have no place in this model and are left out: "
-            f"{_some([*map(show, unexpected)])}",
+            f"{listed([*map(show, unexpected)])}",
             stacklevel=3,
         )
     return {name: found[name] for name in expected}

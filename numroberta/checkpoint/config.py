@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from numroberta.checkpoint.errors import ConfigError, show
+
 # The same encoder under three names; XLM-RoBERTa and CamemBERT differ in vocabulary and training only.
 MODEL_TYPES = ("roberta", "xlm-roberta", "camembert")
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
@@ -14,14 +16,6 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 LARGEST_SIZE = 2**31 - 1
 MOST_LAYERS = 1000
 MOST_LABELS = 1_000_000
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be found, is broken, or is not a RoBERTa; the message says which and what to do."""
-
-
-class ConfigError(CheckpointError):
-    """`config.json` says something impossible, or something this encoder does not compute."""
 
 
 @dataclass(frozen=True)
@@ -226,12 +220,3 @@ def _dtype(values: Mapping[str, Any]) -> str | None:
 
 def _is_int(found: object) -> bool:
     return isinstance(found, int) and not isinstance(found, bool)
-
-
-def show(found: object) -> str:
-    """A value as the reader of an error wants it: quoted, and short however long it is."""
-    try:
-        text = repr(found)
-    except ValueError:  # Python refuses to print whole numbers of thousands of digits
-        return "a huge number"
-    return text if len(text) <= 100 else text[:97] + "..."

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from numroberta.checkpoint.config import CheckpointError, show
+from numroberta.checkpoint.errors import CheckpointError, show
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

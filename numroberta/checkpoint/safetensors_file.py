@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 import os
@@ -13,7 +12,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from numroberta.checkpoint.config import CheckpointError, show
+from numroberta.checkpoint.errors import CheckpointError, show
+from numroberta.checkpoint.json_file import LFS_POINTER, kind_of, parse_json
+from numroberta.checkpoint.surrogates import lone_surrogate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
@@ -65,18 +66,18 @@ class StoredTensor:
         return raw
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
     """The tensors of one safetensors file by name, mapped and read-only, and its metadata.
 
     What it accepts, the `safetensors` library accepts and reads alike; it refuses besides: a name given twice
     (the library takes the last) and float8 and complex tensors. The file must not change while it is in use.
     Format: https://huggingface.co/docs/safetensors. Raises `CheckpointError`, naming what is wrong.
     """
-    stored, metadata = map_safetensors(Path(path))
+    stored, metadata = open_safetensors(Path(path))
     return {name: tensor.array() for name, tensor in stored.items()}, metadata
 
 
-def map_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     try:
         with path.open("rb") as file:
             file_size = os.fstat(file.fileno()).st_size
@@ -101,7 +102,7 @@ def map_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]
 def _checked_header_size(path: Path, first: bytes, file_size: int) -> int:
     if not first:
         raise CheckpointError(f"{path} is empty; expected a safetensors file")
-    if first == b"version ":
+    if first == LFS_POINTER[:8]:
         raise CheckpointError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
     if len(first) < 8:
         raise CheckpointError(f"{path} is truncated: {len(first)} bytes, too few for a safetensors header")
@@ -120,39 +121,20 @@ def _checked_header_size(path: Path, first: bytes, file_size: int) -> int:
 
 def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
     """The JSON object at the head of the file; a name given twice is an error, as the format demands."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in result:
-                raise CheckpointError(f"{path} has the name {show(name)} twice in its header")
-            result[name] = value
-        return result
-
-    def not_json(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
-
-    try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=not_json)
-    except CheckpointError:
-        raise
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} has a header that is not UTF-8, at its byte {error.start}") from error
-    except RecursionError:
-        raise CheckpointError(f"{path} has a header that is nested too deeply to be one of safetensors") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} has a header that is not JSON: {error}") from error
+    header = parse_json(raw, f"{path} has a header that", strict=True)
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path} has a header that is a JSON {_kind(header)}; expected an object")
+        raise CheckpointError(f"{path} has a header that is a JSON {kind_of(header)}; expected an object")
     return header
 
 
-def _checked_metadata(path: Path, found: Any) -> dict[str, str]:
-    if found is None:
+def _checked_metadata(path: Path, metadata: Any) -> dict[str, str]:
+    if metadata is None:
         return {}
-    if not isinstance(found, dict) or not all(isinstance(v, str) and _is_unicode(k + v) for k, v in found.items()):
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) and lone_surrogate(key + value) is None for key, value in metadata.items()
+    ):
         raise CheckpointError(f"{path} has a __metadata__ that is not an object of strings")
-    return found
+    return metadata
 
 
 def _checked_entry(path: Path, name: str, entry: Any, data_size: int) -> tuple[str, Shape, int, int]:
@@ -161,10 +143,10 @@ def _checked_entry(path: Path, name: str, entry: Any, data_size: int) -> tuple[s
     def broken(what: str) -> NoReturn:
         raise CheckpointError(f"{path}: tensor {show(name)} {what}")
 
-    if not _is_unicode(name):
+    if lone_surrogate(name) is not None:
         broken("has a name that is not valid Unicode")
     if not isinstance(entry, dict):
-        broken(f"is described by a JSON {_kind(entry)}; expected an object of dtype, shape and data_offsets")
+        broken(f"is described by a JSON {kind_of(entry)}; expected an object of dtype, shape and data_offsets")
     for key in ("dtype", "shape", "data_offsets"):
         if key not in entry:
             broken(f"has no {key}")
@@ -206,15 +188,5 @@ def _check_that_tensors_fill_the_data(
         raise CheckpointError(f"{path}: the last {file_size - end} bytes belong to no tensor")
 
 
-def _are_naturals(found: Any) -> bool:
-    return isinstance(found, list) and all(type(n) is int and n >= 0 for n in found)
-
-
-def _is_unicode(text: str) -> bool:
-    """False for a lone surrogate, which JSON's escapes can spell and UTF-8 cannot."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _kind(found: Any) -> str:
-    kinds = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
-    return kinds.get(type(found), "number")
+def _are_naturals(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.arithmetic import POOLINGS, SIMILARITIES, normalize
-from numroberta.checkpoint import Checkpoint, CheckpointError, read_json, read_safetensors, show
+from numroberta.checkpoint import Checkpoint, CheckpointError, load_json, load_safetensors, show
 
 Array = NDArray[Any]
 Step = Callable[[Array], Array]
@@ -77,7 +77,7 @@ def read_sentence_settings(checkpoint: Checkpoint) -> SentenceSettings:
     modules = checkpoint.folder / "modules.json"
     if not modules.is_file():
         return SentenceSettings()
-    found = _read(modules, list)
+    found = load_json(modules, list)
     kinds = [_kind(modules, module) for module in found]
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise CheckpointError(f"{modules} lists {', '.join(kinds) or 'nothing'}; expected Transformer, Pooling, …")
@@ -119,7 +119,7 @@ def _kind(path: Path, module: Any) -> str:
 
 
 def _pooling(path: Path, hidden: int) -> tuple[tuple[str, ...], bool]:
-    config = _read(path, dict)
+    config = load_json(path, dict)
     modes = config.get("pooling_mode") or [mode for key, mode in FLAGS.items() if config.get(key)] or ["mean"]
     pooling = (modes,) if isinstance(modes, str) else tuple(modes)
     for mode in pooling:
@@ -133,7 +133,7 @@ def _pooling(path: Path, hidden: int) -> tuple[tuple[str, ...], bool]:
 
 def _dense(path: Path, dimension: int) -> Dense:
     _check_input(path / "config.json")
-    config = _read(path / "config.json", dict)
+    config = load_json(path / "config.json", dict)
     name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     activation = ACTIVATIONS.get(name.rpartition(".")[2]) if name.startswith("torch.nn.") else None
     if activation is None:
@@ -146,7 +146,7 @@ def _dense(path: Path, dimension: int) -> Dense:
         raise CheckpointError(
             f"{path} has no model.safetensors: save the model again with a later sentence-transformers"
         )
-    tensors, _ = read_safetensors(path / "model.safetensors")
+    tensors, _ = load_safetensors(path / "model.safetensors")
     weight, bias = tensors.get("linear.weight"), tensors.get("linear.bias")
     if weight is None or weight.ndim != 2 or weight.shape[1] != dimension:
         shape = None if weight is None else weight.shape
@@ -158,7 +158,7 @@ def _dense(path: Path, dimension: int) -> Dense:
 
 def _check_input(path: Path) -> None:
     """Dense and Normalize may be asked to work on token vectors; here they work on the pooled one."""
-    config = _read(path, dict) if path.is_file() else {}
+    config = load_json(path, dict) if path.is_file() else {}
     for key in ("module_input_name", "module_output_name"):
         if config.get(key) not in (None, "sentence_embedding"):
             raise CheckpointError(f"{path}: {key} {show(config[key])} is not computed here, only 'sentence_embedding'")
@@ -167,7 +167,7 @@ def _check_input(path: Path) -> None:
 def _text_settings(folder: Path) -> dict[str, Any]:
     for name in TEXT_SETTINGS:
         if (folder / name).is_file():
-            config = _read(folder / name, dict)
+            config = load_json(folder / name, dict)
             length = config.get("max_seq_length")
             if length is not None and (not isinstance(length, int) or length < 3):
                 raise CheckpointError(
@@ -180,7 +180,7 @@ def _text_settings(folder: Path) -> dict[str, Any]:
 def _model_settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    config = _read(path, dict)
+    config = load_json(path, dict)
     prompts = config.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
         raise CheckpointError(f"{path}: prompts is {show(prompts)}; expected an object of strings")
@@ -196,10 +196,3 @@ def _model_settings(path: Path) -> dict[str, Any]:
         "similarity_fn_name": similarity,
         "truncate_dim": config.get("truncate_dim"),
     }
-
-
-def _read(path: Path, kind: type) -> Any:
-    found = read_json(path)
-    if not isinstance(found, kind):
-        raise CheckpointError(f"{path} holds {show(found)}; expected a JSON {'array' if kind is list else 'object'}")
-    return found

@@ -32,15 +32,15 @@ from numroberta.model.stream import WINDOW
 from numroberta.tokenizer import (
     AGGREGATIONS as WORD_AGGREGATIONS,
     BLANKS,
-    Pieces,
     Tokenizer,
     TokenVectors,
     Window,
+    WordTokens,
     WordVectors,
-    pieces_of_text,
-    pieces_of_words,
-    windows,
+    tokenize_words,
+    windows_with_context,
     word_vectors,
+    words_in_text,
 )
 
 Array = NDArray[Any]
@@ -333,7 +333,7 @@ class TextEncoder:
     ) -> Any:
         """A vector a word: .words .offsets .vectors, as Spark NLP's `RoBertaEmbeddings` gives for its tokens.
 
-        words: a text, cut as its tokenizer cuts it (see `words.pieces_of_text`); or the words of a text, offsets then
+        words: a text, cut as its tokenizer cuts it (see `words.words_in_text`); or the words of a text, offsets then
             being those in `" ".join(words)`; or several such lists, which gives a list.
         aggregation: "first", the vector of a word's first piece, or "mean", that of all its pieces.
         layers: which hidden states, 0 the embeddings, -1 the last; of several the mean: [-4, -3, -2, -1].
@@ -344,16 +344,16 @@ class TextEncoder:
             raise ValueError(f"aggregation={aggregation!r}, expected {' or '.join(map(repr, WORD_AGGREGATIONS))}")
         if isinstance(words, str):
             encoding = self.tokenizer(words, truncation=False)
-            return self._word_vectors([pieces_of_text(words, encoding)], aggregation, layers, batch_size)[0]
+            return self._word_vectors([words_in_text(words, encoding)], aggregation, layers, batch_size)[0]
         texts: list[Any] = list(words)
         several = bool(texts) and not isinstance(texts[0], str)
         tokenizer, blanks = self._word_tokenizer
-        rows = [pieces_of_words(row, tokenizer, blanks) for row in (texts if several else [texts])]
+        rows = [tokenize_words(row, tokenizer, blanks) for row in (texts if several else [texts])]
         found = self._word_vectors(rows, aggregation, layers, batch_size)
         return found if several else found[0]
 
     def _word_vectors(
-        self, rows: Sequence[Pieces], aggregation: str, layers: Sequence[int], batch_size: int
+        self, rows: Sequence[WordTokens], aggregation: str, layers: Sequence[int], batch_size: int
     ) -> list[WordVectors]:
         skip = len(self._frame[0])
         found = []
@@ -380,7 +380,7 @@ class TextEncoder:
 
         before, after = self._frame
         size = self.max_length - len(before) - len(after)
-        parts = [windows(len(body), size) for body in bodies]
+        parts = [windows_with_context(len(body), size) for body in bodies]
         ids = [
             [*before, *body[part.start : part.stop], *after]
             for body, spans in zip(bodies, parts, strict=True)

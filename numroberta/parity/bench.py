@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numroberta import __version__, textbook
 from numroberta.arithmetic import Roberta
-from numroberta.checkpoint import Checkpoint, map_safetensors, open_checkpoint
+from numroberta.checkpoint import Checkpoint, open_checkpoint, open_safetensors
 from numroberta.model import TextEncoder
 from numroberta.parity import diagnosis
 from numroberta.parity.diagnosis import INPUT, Diagnosis, Given, in_order
@@ -144,7 +144,7 @@ def read(source: Recording | Mapping[str, ArrayLike] | str | os.PathLike[str]) -
         return Recording(tensors)
     path = Path(source)
     if path.suffix == ".safetensors":
-        stored, metadata = map_safetensors(path)
+        stored, metadata = open_safetensors(path)
         narrow = {name: np.float16 for name, tensor in stored.items() if tensor.dtype == "F16"}
         tensors = {
             name: tensor.array().astype(narrow[name]) if name in narrow else tensor.array()

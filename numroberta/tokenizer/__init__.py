@@ -1,8 +1,9 @@
 """Text to token ids and character offsets, and back.
 
-tokenizer   `Tokenizer`: special tokens, pairs, truncation, windows
+tokenizer   `Tokenizer`: special tokens, pairs, truncation
+windows     how a text that is too long is cut
 bpe         byte-level BPE, the algorithm
-backends    pieces by this project's BPE or by the tokenizers library
+backends    a text's tokens by this project's BPE or by the tokenizers library
 files       what a folder's tokenizer files say
 unicode16   which characters are letters, numbers and white space, in Unicode 16
 words       tokens to words
@@ -16,17 +17,20 @@ if TYPE_CHECKING:
     from numroberta.tokenizer.bpe import SYMBOL_TO_BYTE as SYMBOL_TO_BYTE
     from numroberta.tokenizer.tokenizer import Encoding as Encoding, Tokenizer as Tokenizer
     from numroberta.tokenizer.unicode16 import WHITE_SPACE as WHITE_SPACE
+    from numroberta.tokenizer.windows import (
+        Window as Window,
+        windows as windows,
+        windows_with_context as windows_with_context,
+    )
     from numroberta.tokenizer.words import (
         AGGREGATIONS as AGGREGATIONS,
         BLANKS as BLANKS,
-        Pieces as Pieces,
         TokenVectors as TokenVectors,
-        Window as Window,
+        WordTokens as WordTokens,
         WordVectors as WordVectors,
-        pieces_of_text as pieces_of_text,
-        pieces_of_words as pieces_of_words,
-        windows as windows,
+        tokenize_words as tokenize_words,
         word_vectors as word_vectors,
+        words_in_text as words_in_text,
     )
 
 __getattr__, __dir__ = door(
@@ -38,17 +42,20 @@ __getattr__, __dir__ = door(
             "Tokenizer",
         ),
         "unicode16": ("WHITE_SPACE",),
+        "windows": (
+            "Window",
+            "windows",
+            "windows_with_context",
+        ),
         "words": (
             "AGGREGATIONS",
             "BLANKS",
-            "Pieces",
             "TokenVectors",
-            "Window",
+            "WordTokens",
             "WordVectors",
-            "pieces_of_text",
-            "pieces_of_words",
-            "windows",
+            "tokenize_words",
             "word_vectors",
+            "words_in_text",
         ),
     },
 )

@@ -1,7 +1,7 @@
-"""Text to pieces, two ways that never differ: the project's own BPE, and the `tokenizers` library.
+"""Two ways from a text to its tokens that never differ: the project's own BPE, and the `tokenizers` library.
 
-Both give the same ids, pieces, character offsets and word numbers for every text (`tests/test_tokenizer.py` holds them
-against each other); neither adds special tokens or truncates, which is `tokenizer.py`'s part.
+For every text both give the same ids, pieces, character offsets and word numbers
+(`tests/tokenizer/test_tokenizer.py` compares them).  Neither adds special tokens or truncates: `tokenizer.py` does.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ from typing import Any, NamedTuple
 from numroberta.tokenizer.bpe import ByteLevelBPE, Memo, split
 from numroberta.tokenizer.files import AddedToken, TokenizerSpec
 from numroberta.tokenizer.unicode16 import WHITE_SPACE, is_word
+from numroberta.tokenizer.windows import Span
 
 
-class Pieces(NamedTuple):
-    """One text's pieces: four lists of one length."""
+class Tokens(NamedTuple):
+    """The tokens of one text without special tokens: four lists of the same length."""
 
     ids: list[int]
-    tokens: list[str]
-    offsets: list[tuple[int, int]]  # characters of the text; a piece of a character has the whole character's
-    word_ids: list[int]  # which word of the split (or which added token) each piece comes from
+    tokens: list[str]  # their pieces, as the vocabulary spells them
+    offsets: list[Span]  # text[start:stop]; half a character has the offsets of the whole character
+    word_ids: list[int]  # which word of the split, or which added token, each token comes from
 
-    def window(self, start: int, stop: int) -> Pieces:
-        return Pieces(
+    def window(self, start: int, stop: int) -> Tokens:
+        return Tokens(
             self.ids[start:stop], self.tokens[start:stop], self.offsets[start:stop], self.word_ids[start:stop]
         )
 
 
-Part = tuple[AddedToken | None, int, int]  # an added token or, None, text between them; from and to which character
+# An added token, or None for the text between two of them; from which character to which.
+Segment = tuple[AddedToken | None, int, int]
 
 
 class PythonBackend:
-    """Added tokens are cut out of the text, the rest goes through `bpe.py`."""
+    """Cuts the added tokens out of a text and gives the rest to `bpe.py`."""
 
     name = "python"
 
@@ -49,7 +51,7 @@ class PythonBackend:
         self.passes = [_any_of(contents) for contents in kinds if contents]
 
     def ids(self, texts: list[str]) -> list[list[int]]:
-        """The ids of each text."""
+        """The ids of each text, without special tokens."""
         return [self._ids(text) for text in texts]
 
     def _ids(self, text: str) -> list[int]:
@@ -61,33 +63,33 @@ class PythonBackend:
                 ids.append(token.id)
         return ids
 
-    def pieces(self, text: str) -> Pieces:
-        """Ids, pieces, offsets and word numbers of one text."""
-        found = Pieces([], [], [], [])
+    def tokenize(self, text: str) -> Tokens:
+        """The tokens of one text, with their offsets and word numbers."""
+        result = Tokens([], [], [], [])
         word_id = 0
         for token, start, stop in self._cut(text):
             if token is not None:
-                found.ids.append(token.id)
-                found.tokens.append(text[start:stop])
-                found.offsets.append((start, stop))
-                found.word_ids.append(word_id)
+                result.ids.append(token.id)
+                result.tokens.append(text[start:stop])
+                result.offsets.append((start, stop))
+                result.word_ids.append(word_id)
                 word_id += 1
                 continue
-            segment = self._prefixed(text[start:stop])
-            position = stop - len(segment)  # one before `start` where a space was put in front
-            first = len(found.ids)
-            for word in split(segment):
+            stretch = self._prefixed(text[start:stop])
+            position = stop - len(stretch)  # one before `start` if `_prefixed` put a space in front
+            first = len(result.ids)
+            for word in split(stretch):
                 ids, tokens, spans = self._located[word]
-                found.ids.extend(ids)
-                found.tokens.extend(tokens)
-                found.offsets.extend([(position + left, position + right) for left, right in spans])
-                found.word_ids.extend([word_id] * len(ids))
+                result.ids.extend(ids)
+                result.tokens.extend(tokens)
+                result.offsets.extend([(position + left, position + right) for left, right in spans])
+                result.word_ids.extend([word_id] * len(ids))
                 position += len(word)
                 word_id += 1
-            if len(segment) > stop - start and len(found.ids) > first:  # the library counts that space as character 0
-                left, right = found.offsets[first]
-                found.offsets[first] = (max(left, start), max(right, start + 1))
-        return found
+            if len(stretch) > stop - start and len(result.ids) > first:  # the library counts that space as character 0
+                left, right = result.offsets[first]
+                result.offsets[first] = (max(left, start), max(right, start + 1))
+        return result
 
     def _locate(self, word: str) -> tuple[list[int], list[str], list[tuple[int, int]]]:
         """A word's ids, pieces, and the characters of the word that each piece touches."""
@@ -102,21 +104,22 @@ class PythonBackend:
             byte += len(piece)
         return ids, tokens, spans
 
-    def _prefixed(self, segment: str) -> str:
-        return f" {segment}" if self.add_prefix_space and segment and not segment.startswith(" ") else segment
+    def _prefixed(self, stretch: str) -> str:
+        return f" {stretch}" if self.add_prefix_space and stretch and not stretch.startswith(" ") else stretch
 
-    def _cut(self, text: str) -> list[Part]:
-        """The text as a row of added tokens and stretches between them."""
-        parts: list[Part] = [(None, 0, len(text))]
+    def _cut(self, text: str) -> list[Segment]:
+        """The text as a sequence of added tokens and of the stretches between them."""
+        segments: list[Segment] = [(None, 0, len(text))]
         for pattern in self.passes:
             if pattern.search(text):
-                parts = [found for part in parts for found in self._find(text, part, pattern)]
-        return parts
+                segments = [smaller for segment in segments for smaller in self._cut_out(text, segment, pattern)]
+        return segments
 
-    def _find(self, text: str, part: Part, pattern: re.Pattern[str]) -> Iterator[Part]:
-        token, done, end = part
+    def _cut_out(self, text: str, segment: Segment, pattern: re.Pattern[str]) -> Iterator[Segment]:
+        """A segment cut at the added tokens that a pattern matches."""
+        token, done, end = segment
         if token is not None:
-            yield part
+            yield segment
             return
         first = done
         for match in pattern.finditer(text, first, end):
@@ -139,12 +142,16 @@ class PythonBackend:
 
 
 def _any_of(contents: list[str]) -> re.Pattern[str]:
-    """A pattern for the leftmost of several tokens, the longest where several begin at one place."""
+    """A pattern for the leftmost of several tokens; of those that begin at the same character, for the longest."""
     return re.compile("|".join(map(re.escape, sorted(contents, key=len, reverse=True))))
 
 
 def _character_of_byte(word: str) -> list[int]:
-    """For each UTF-8 byte the index of its character: "aé" -> [0, 1, 1]."""
+    """For each UTF-8 byte of a word the index of its character.
+
+    >>> _character_of_byte("aé")
+    [0, 1, 1]
+    """
     return [index for index, character in enumerate(word) for _ in character.encode("utf-8")]
 
 
@@ -157,22 +164,23 @@ class TokenizersBackend:
         self.library = _foreign_tokenizer(spec) if spec.foreign else _roberta_tokenizer(spec)
 
     def ids(self, texts: list[str]) -> list[list[int]]:
-        """The ids of each text; on the library's own threads only where TOKENIZERS_PARALLELISM asks for them.
+        """The ids of each text, without special tokens.
 
-        Once its threads have run, a process that forks gets warnings and may hang: a library must not start them.
+        The library starts its own threads only if TOKENIZERS_PARALLELISM asks for them: once they have run, a process
+        that forks gets warnings and may hang.
         """
         if os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("1", "true", "on", "yes", "y"):
-            return [found.ids for found in self.library.encode_batch_fast(texts, add_special_tokens=False)]
+            return [encoding.ids for encoding in self.library.encode_batch_fast(texts, add_special_tokens=False)]
         return [self.library.encode(text, add_special_tokens=False).ids for text in texts]
 
-    def pieces(self, text: str) -> Pieces:
-        """Ids, pieces, offsets and word numbers of one text."""
-        found = self.library.encode(text, add_special_tokens=False)
-        return Pieces(found.ids, found.tokens, found.offsets, found.word_ids)
+    def tokenize(self, text: str) -> Tokens:
+        """The tokens of one text, with their offsets and word numbers."""
+        encoding = self.library.encode(text, add_special_tokens=False)
+        return Tokens(encoding.ids, encoding.tokens, encoding.offsets, encoding.word_ids)
 
 
 def _roberta_tokenizer(spec: TokenizerSpec) -> Any:
-    """Built from the checked description, so that both backends hold the same one."""
+    """The library's tokenizer, built from the checked description so that both backends agree on it."""
     from tokenizers import AddedToken as LibraryToken, Tokenizer, models, pre_tokenizers
 
     vocab = spec.vocab | {
@@ -209,14 +217,20 @@ def _foreign_tokenizer(spec: TokenizerSpec) -> Any:
     return library
 
 
-def trimmed(pieces: Pieces, keeps_prefix: bool) -> list[tuple[int, int]]:
-    """Offsets without the white space at a piece's ends, by the rule of `tokenizers`' RobertaProcessing.
+def trimmed(tokens: Tokens, keeps_prefix: bool) -> list[Span]:
+    """The offsets of tokens without the white space at their ends, by the rule of `tokenizers`' RobertaProcessing.
 
-    " Hello" at characters 5 to 11 becomes 6 to 11; a piece of white space alone becomes empty, at its end.
-    keeps_prefix: one leading space of the first piece stays counted (`add_prefix_space` put it there).
+    A token of white space alone becomes empty, at its end.
+
+    Args:
+        tokens: With the offsets of all their characters.
+        keeps_prefix: Leave the first token one leading space, which `add_prefix_space` put there.
+
+    >>> trimmed(Tokens([0, 1], ["Hi", "Ġyou"], [(0, 2), (2, 6)], [0, 1]), keeps_prefix=False)
+    [(0, 2), (3, 6)]
     """
     result = []
-    for index, (token, (start, stop)) in enumerate(zip(pieces.tokens, pieces.offsets, strict=True)):
+    for index, (token, (start, stop)) in enumerate(zip(tokens.tokens, tokens.offsets, strict=True)):
         if token[0] not in _BLANK and token[-1] not in _BLANK:
             result.append((start, stop))
             continue

@@ -79,14 +79,22 @@ _LATIN1_TO_SYMBOL = "".join(BYTE_TO_SYMBOL)
 
 
 def to_symbols(text: str) -> str:
-    """One character per UTF-8 byte: "é x" -> "Ã©Ġx"."""
+    """One visible character per UTF-8 byte of the text.
+
+    >>> to_symbols("é x")
+    'Ã©Ġx'
+    """
     return text.encode("utf-8").decode("latin-1").translate(_LATIN1_TO_SYMBOL)
 
 
 def to_text(tokens: Iterable[str]) -> str:
-    """The inverse of `to_symbols`, over tokens laid end to end; bytes that are not UTF-8 become U+FFFD.
+    """The text that tokens spell when they are laid end to end: the inverse of `to_symbols`.
 
-    A token that is not written in byte symbols (an added token with a space inside, say) stands for itself.
+    Bytes that are not UTF-8 become U+FFFD.  A token that is not written in byte symbols, such as an added token with a
+    space in it, stands for itself.
+
+    >>> to_text(["Ã", "©Ġx", "new york"])
+    'é xnew york'
     """
     return b"".join(map(_to_bytes, tokens)).decode("utf-8", errors="replace")
 
@@ -98,36 +106,42 @@ def _to_bytes(token: str) -> bytes:
         return token.encode("utf-8")
 
 
-Pieces = TypeVar("Pieces")
+Value = TypeVar("Value")
 
 
-class Memo(dict[str, Pieces]):
-    """A dictionary that computes what it lacks: text repeats its words, and merging is the slow step.
+class Memo(dict[str, Value]):
+    """A dictionary that computes the value of a word it does not have: text repeats its words, and merging is slow.
 
-    It forgets everything once it is full, and never keeps a very long word.
+    When it is full, it forgets everything.  A very long word is never kept.
+
+    >>> lengths = Memo(len, max_words=1000)
+    >>> lengths["hello"], lengths
+    (5, {'hello': 5})
     """
 
     MAX_LENGTH = 64
 
-    def __init__(self, compute: Callable[[str], Pieces], max_words: int):
+    def __init__(self, compute: Callable[[str], Value], max_words: int):
         super().__init__()
         self.compute = compute
         self.max_words = max_words
 
-    def __missing__(self, word: str) -> Pieces:
-        pieces = self.compute(word)
+    def __missing__(self, word: str) -> Value:
+        value = self.compute(word)
         if len(word) <= self.MAX_LENGTH:
             if len(self) >= self.max_words:
                 self.clear()
-            self[word] = pieces
-        return pieces
+            self[word] = value
+        return value
 
 
 class ByteLevelBPE:
-    """Words to pieces to ids.
+    """Text to ids, by a vocabulary and a list of merges.
 
-    vocab: piece -> id.  merges: "left right" strings, the first being the first to merge.
-    unk_id: the id of a byte whose symbol is not in `vocab`; None leaves such a byte out.
+    Args:
+        vocab: The id of each piece.
+        merges: "left right" strings; the first is merged first.
+        unk_id: The id of a byte whose symbol is not in `vocab`; None leaves such a byte out.
     """
 
     def __init__(self, vocab: dict[str, int], merges: Iterable[str], unk_id: int | None = None):
@@ -145,10 +159,11 @@ class ByteLevelBPE:
         return tuple(number for number in ids if number is not None)
 
     def merge(self, word: str) -> tuple[str, ...]:
-        """Step 3, on one word of any length n in O(n log n).
+        """Step 3 on one word, in O(n log n) for n bytes.
 
-        Candidates wait in a heap, lowest rank first and leftmost among equals.  A merge keeps the left place and
-        empties the right one; whatever the heap still says about either is recognised as stale when it comes up.
+        The pairs that can be merged wait in a heap, the lowest rank first, the leftmost among equals.  A merge writes
+        the new piece over the left one and empties the place of the right one.  Pairs that are still in the heap
+        although one of their pieces has changed are recognised, and passed over, when they come up.
         """
         rank = self.rank
         parts = [symbol for symbol in to_symbols(word) if symbol in self.vocab or self.unk_id is not None]

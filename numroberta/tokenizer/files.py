@@ -6,11 +6,12 @@ A checkpoint folder has `tokenizer.json`, or `vocab.json` and `merges.txt`; besi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from numroberta.checkpoint import load_json
 
 Json = dict[str, Any]
 
@@ -58,17 +59,17 @@ class TokenizerSpec:
     trim_keeps_prefix: bool  # the post-processor's own add_prefix_space: it leaves one leading space at the start
     single: list[int | str]  # special ids, and "A" where the text goes
     pair: list[int | str]  # the same with "A" and "B"
-    names: dict[str, str]  # "mask" -> "<mask>"
+    names: dict[str, str]  # "mask": "<mask>"
     max_length: int
 
 
-def read_tokenizer(path: str | Path) -> TokenizerSpec:
+def load_tokenizer_spec(path: str | Path) -> TokenizerSpec:
     """The description of the tokenizer in a folder, or of a `tokenizer.json` or `vocab.json`.
 
     Raises FileNotFoundError where files are missing and ValueError where they do not make sense together.
     """
     main = _main_file(Path(path))
-    content = _read_json(main)
+    content = load_json(main, dict)
     settings = _settings(main.parent)
     if main.name == "tokenizer.json" or isinstance(content.get("model"), dict):
         spec = _from_tokenizer_json(main, content, settings)
@@ -96,24 +97,14 @@ def _main_file(path: Path) -> Path:
     )
 
 
-def _read_json(path: Path) -> Json:
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # JSON that is not, or not UTF-8
-        raise ValueError(f"{path} is not JSON ({error}): download it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a JSON {type(content).__name__}, expected an object: download it again")
-    return content
-
-
 def _settings(folder: Path) -> Json:
     """special_tokens_map.json, then tokenizer_config.json over it; added_tokens.json under its own key."""
     settings: Json = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (folder / name).is_file():
-            settings |= _read_json(folder / name)
+            settings |= load_json(folder / name, dict)
     if (folder / "added_tokens.json").is_file():
-        settings["added_tokens.json"] = _read_json(folder / "added_tokens.json")
+        settings["added_tokens.json"] = load_json(folder / "added_tokens.json", dict)
     return settings
 
 

@@ -1,12 +1,20 @@
 """Text to ids and character offsets, and back: `Tokenizer`.
 
-    tok = Tokenizer.load("folder")
-    tok("Hello world").ids                        # [0, 31414, 232, 2]: <s> Hello world </s>
-    tok("Hello world").tokens                     # ['<s>', 'Hello', 'Ġworld', '</s>']
-    tok("Hello world").offsets                    # [(0, 0), (0, 5), (6, 11), (0, 0)]
-    tok("a question", "its context").ids          # <s> a question </s></s> its context </s>
+>>> from numroberta.checkpoint import find_folder
+>>> tokenizer = Tokenizer.load(find_folder("tiny"))
+>>> encoding = tokenizer("Hello world")
+>>> encoding.ids
+[0, 43, 478, 82, 1021, 2]
+>>> encoding.tokens
+['<s>', 'H', 'ell', 'o', 'Ġworld', '</s>']
+>>> encoding.offsets
+[(0, 0), (0, 1), (1, 4), (4, 5), (6, 11), (0, 0)]
+>>> tokenizer.decode(encoding.ids)
+'<s>Hello world</s>'
+>>> tokenizer("Who?", "The end.").tokens  # a pair, such as a question and its context
+['<s>', 'Who', '?', '</s>', '</s>', 'The', 'Ġend', '.', '</s>']
 
-How text becomes pieces is in `bpe.py`.  Here: special tokens, pairs, truncation and windows.
+How a text becomes tokens is written in `bpe.py`.  This file adds special tokens, joins pairs and truncates.
 """
 
 from __future__ import annotations
@@ -18,30 +26,33 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, overload
 
-from numroberta.tokenizer.backends import Pieces, PythonBackend, TokenizersBackend, trimmed
+from numroberta.checkpoint import refuse_lone_surrogates
+from numroberta.tokenizer.backends import PythonBackend, TokenizersBackend, Tokens, trimmed
 from numroberta.tokenizer.bpe import to_text
-from numroberta.tokenizer.files import TokenizerSpec, read_tokenizer
+from numroberta.tokenizer.files import TokenizerSpec, load_tokenizer_spec
+from numroberta.tokenizer.windows import Span, windows
 
 Backend = Literal["python", "tokenizers"]
 Truncation = bool | Literal["longest_first", "only_first", "only_second"]
-Span = tuple[int, int]
 Frame = list[int | str]  # special ids, and "A" and "B" where the texts go
 
 
 @dataclass
 class Encoding:
-    """One text (or pair of texts) as the model reads it; all lists have one entry a token.
+    """One text, or one pair, as the model reads it; every list has one entry per token.
 
-    `truncated` is the number of the text's tokens that are not in this encoding; they are in `overflowing` where
-    `return_overflowing_tokens=True` asked for it.
+    `truncated` counts the tokens of the text that are not in this encoding.  If the tokenizer was called with
+    `return_overflowing_tokens=True`, they are in the encodings of `overflowing`.
     """
 
     ids: list[int] = field(default_factory=list)
-    tokens: list[str] = field(default_factory=list)  # pieces in byte symbols: "Ġ" is a space
+    tokens: list[str] = field(default_factory=list)  # their pieces; in byte symbols "Ġ" is a space
     offsets: list[Span] = field(default_factory=list)  # text[start:stop]; (0, 0) for special tokens
-    attention_mask: list[int] = field(default_factory=list)  # 1 everywhere: padding is added by whoever batches
-    special_tokens_mask: list[int] = field(default_factory=list)  # 1 for the frame's special tokens
-    word_ids: list[int | None] = field(default_factory=list)  # which word of its text; None for special tokens
+    attention_mask: list[int] = field(
+        default_factory=list
+    )  # 1 everywhere: who makes a batch adds the padding
+    special_tokens_mask: list[int] = field(default_factory=list)  # 1 for the special tokens around the text
+    word_ids: list[int | None] = field(default_factory=list)  # the word of its text; None for special tokens
     sequence_ids: list[int | None] = field(default_factory=list)  # 0 first text, 1 second, None special tokens
     truncated: int = 0
     overflowing: list[Encoding] = field(default_factory=list)
@@ -53,9 +64,11 @@ class Encoding:
 class Tokenizer:
     """RoBERTa's tokenizer; `Tokenizer.load(path)` makes one.
 
-    max_length: the longest encoding, special tokens included; a longer text is cut (see `Encoding.truncated`).
-    vocab_size: one more than the largest id.
-    bos_token, bos_token_id, and so for eos, cls, sep, unk, pad, mask: the id is None where there is no such token.
+    Attributes:
+        max_length: The most tokens of an encoding, special tokens included; a longer text is truncated.
+        vocab_size: One more than the largest id.
+        mask_token, mask_token_id: The piece and the id of a special token, and so for bos, eos, cls, sep, unk and pad.
+            The id is None if the vocabulary has no such token.
     """
 
     bos_token: str
@@ -90,17 +103,21 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path, backend: Backend | None = None) -> Tokenizer:
-        """The tokenizer in a folder, or of a `tokenizer.json`, or of a `vocab.json` with its `merges.txt`.
+        """The tokenizer of a folder, of a `tokenizer.json`, or of a `vocab.json` with its `merges.txt`.
 
-        backend: "python" (this project's BPE), "tokenizers" (the library), or None for the faster one: the library for
-        what only it can read, this project's otherwise (it loads in half the time, and on one core it is the faster
-        one on text that repeats its words, as text does).
+        Args:
+            path: The folder or the file.
+            backend: "python" is this project's BPE, "tokenizers" the library.  None takes the library for what only
+                the library can read, and this project's BPE otherwise: it loads in half the time, and on one core it
+                is the faster one on text that repeats its words, as text does.
 
-        Raises FileNotFoundError, or ValueError naming what in the files is wrong.
+        Raises:
+            FileNotFoundError: There is no tokenizer, or a file of it is missing.
+            ValueError: A file is broken, or this backend cannot read it; the message says what is wrong.
         """
         if backend not in (None, "python", "tokenizers"):
             raise ValueError(f"backend={backend!r}, expected 'python', 'tokenizers' or None")
-        spec = read_tokenizer(path)
+        spec = load_tokenizer_spec(path)
         if backend is None:
             backend = "tokenizers" if spec.foreign else "python"
         if spec.foreign and backend == "python":
@@ -114,9 +131,9 @@ class Tokenizer:
         return cls(spec, backend)
 
     def for_words(self) -> Tokenizer:
-        """The same tokenizer for words cut out of their text: a space is put in front of each that has none.
+        """The same tokenizer for words that were cut out of their text: it puts a space in front of each.
 
-        It is what `is_split_into_words=True` does in transformers.
+        It is what `is_split_into_words=True` with `add_prefix_space=True` does in transformers.
         """
         backend: Backend = "python" if self.backend == "python" else "tokenizers"
         return Tokenizer(replace(self._spec, add_prefix_space=True), backend)
@@ -170,27 +187,34 @@ class Tokenizer:
         stride: int = 0,
         return_overflowing_tokens: bool = False,
     ) -> Encoding | list[Encoding]:
-        """Encode a text, or two that belong together; a list of texts, or of (text, text) pairs, gives a list.
+        """Tokenize a text or a pair; a list of texts, or of (text, text) pairs, gives a list of encodings.
 
-        truncation: True or "longest_first" cuts to `max_length` tokens (default: `self.max_length`), of a pair the
-            longer text first; "only_first" and "only_second" cut one text of a pair; False cuts nothing.
-        return_overflowing_tokens: what was cut off follows in `Encoding.overflowing`, as further encodings of
-            at most `max_length` tokens, each beginning with the last `stride` tokens of the one before.
+        Args:
+            text: A text, or a list of texts or pairs.
+            text_pair: The second text of a pair, or of each pair.
+            add_special_tokens: Put <s> and </s> around the text, as the model expects it.
+            truncation: True or "longest_first" keeps `max_length` tokens and takes them from the longer text of a
+                pair; "only_first" and "only_second" cut one text of a pair; False cuts nothing.
+            max_length: None means `self.max_length`.
+            stride: How many tokens neighbouring windows share.
+            return_overflowing_tokens: Put what was cut off into `Encoding.overflowing`, in windows of at most
+                `max_length` tokens, each of which begins with the last `stride` tokens of the one before.
 
-        Raises TypeError for anything but strings, ValueError for a lone surrogate or a `max_length` without room.
+        Raises:
+            TypeError: A text is no string.
+            ValueError: A text has a lone surrogate, or `max_length` leaves no room for text.
         """
-        texts = _texts(text, text_pair)
         encodings = []
-        for parts in texts:
-            frame = self._frame(len(parts), add_special_tokens)
-            pieces = [self._backend.pieces(part) for part in parts]
+        for texts in _rows(text, text_pair):
+            frame = self._frame(len(texts), add_special_tokens)
+            tokens = list(map(self._backend.tokenize, texts))
             room = self._room(frame, truncation, max_length)
-            kept = _fit([len(part.ids) for part in pieces], room, truncation)
-            spans = [_windows(len(part.ids), size, stride) for part, size in zip(pieces, kept, strict=True)]
-            windows = [self._assemble(frame, pieces, chosen) for chosen in _in_order(spans)]
+            kept = _fit([len(one.ids) for one in tokens], room, truncation)
+            spans = [windows(len(one.ids), size, stride) for one, size in zip(tokens, kept, strict=True)]
+            first, *others = [self._assemble(frame, tokens, chosen) for chosen in _in_order(spans)]
             if return_overflowing_tokens:
-                windows[0].overflowing = windows[1:]
-            encodings.append(windows[0])
+                first.overflowing = others
+            encodings.append(first)
         return encodings[0] if isinstance(text, str) else encodings
 
     def encode_ids(
@@ -204,14 +228,17 @@ class Tokenizer:
     ) -> tuple[list[list[int]], list[int]]:
         """Only the ids of many texts, several times faster than calling the tokenizer.
 
-        -> (ids of each text, how many of each text's tokens were cut off); same arguments, same ids, same errors.
+        Args and errors are those of `__call__`.
+
+        Returns:
+            The ids of each text, and how many tokens of each text were cut off.
         """
-        rows = _texts(texts, text_pairs)
-        bodies = iter(self._backend.ids([part for parts in rows for part in parts]))
+        rows = _rows(texts, text_pairs)
+        bodies = iter(self._backend.ids([text for row in rows for text in row]))
         all_ids, dropped = [], []
-        for parts in rows:
-            frame = self._frame(len(parts), add_special_tokens)
-            ids = [next(bodies) for _ in parts]
+        for row in rows:
+            frame = self._frame(len(row), add_special_tokens)
+            ids = [next(bodies) for _ in row]
             lengths = list(map(len, ids))
             kept = _fit(lengths, self._room(frame, truncation, max_length), truncation)
             all_ids.append(_fill(frame, [body[:size] for body, size in zip(ids, kept, strict=True)]))
@@ -219,9 +246,10 @@ class Tokenizer:
         return all_ids, dropped
 
     def decode(self, ids: Iterable[int] | int, skip_special_tokens: bool = False) -> str:
-        """The text of ids; bytes that are not UTF-8 (half a character, say) become U+FFFD.
+        """The text of ids; bytes that are not UTF-8, such as half a character, become U+FFFD.
 
-        Raises ValueError for an id that is not in the vocabulary.
+        Raises:
+            ValueError: An id is not in the vocabulary.
         """
         numbers = [int(number) for number in (ids if isinstance(ids, Iterable) else [ids])]
         for number in numbers:
@@ -235,11 +263,11 @@ class Tokenizer:
         return to_text(self._token_of[number] for number in numbers)
 
     def token_to_id(self, token: str) -> int | None:
-        """The id of a token as `Encoding.tokens` writes it ("Ġworld"), None where there is none."""
+        """The id of a piece, written as in `Encoding.tokens` ("Ġworld"); None if the vocabulary does not have it."""
         return self._id_of.get(token)
 
     def id_to_token(self, number: int) -> str | None:
-        """The token with an id, None where there is none."""
+        """The piece with this id; None if the vocabulary does not have it."""
         return self._token_of.get(int(number))
 
     def _frame(self, texts: int, add_special_tokens: bool) -> Frame:
@@ -248,7 +276,7 @@ class Tokenizer:
         return ["A"] if texts == 1 else ["A", "B"]
 
     def _room(self, frame: Frame, truncation: Truncation, max_length: int | None) -> int | None:
-        """How many tokens of text fit; None: any number."""
+        """How many tokens of text fit into the frame; None if nothing limits them."""
         if truncation is False:
             return None
         texts = sum(isinstance(part, str) for part in frame)
@@ -261,40 +289,40 @@ class Tokenizer:
             )
         return room
 
-    def _assemble(self, frame: Frame, pieces: list[Pieces], spans: tuple[Span, ...]) -> Encoding:
-        """The encoding of one window of each text, inside the frame of special tokens."""
-        found = Encoding()
+    def _assemble(self, frame: Frame, tokens: list[Tokens], spans: tuple[Span, ...]) -> Encoding:
+        """The encoding of one window of each text, in the frame of special tokens."""
+        result = Encoding()
         for part in frame:
             if isinstance(part, str):
                 sequence = "AB".index(part)
-                window = pieces[sequence].window(*spans[sequence])
-                found.ids += window.ids
-                found.tokens += window.tokens
-                found.offsets += self._offsets(window)
-                found.special_tokens_mask += [0] * len(window.ids)
-                found.word_ids += window.word_ids
-                found.sequence_ids += [sequence] * len(window.ids)
+                window = tokens[sequence].window(*spans[sequence])
+                result.ids += window.ids
+                result.tokens += window.tokens
+                result.offsets += self._offsets(window)
+                result.special_tokens_mask += [0] * len(window.ids)
+                result.word_ids += window.word_ids
+                result.sequence_ids += [sequence] * len(window.ids)
             else:
-                found.ids.append(part)
-                found.tokens.append(self._token_of[part])
-                found.offsets.append((0, 0))
-                found.special_tokens_mask.append(1)
-                found.word_ids.append(None)
-                found.sequence_ids.append(None)
-        found.attention_mask = [1] * len(found.ids)
-        found.truncated = sum(len(part.ids) for part in pieces) - sum(stop - start for start, stop in spans)
-        return found
+                result.ids.append(part)
+                result.tokens.append(self._token_of[part])
+                result.offsets.append((0, 0))
+                result.special_tokens_mask.append(1)
+                result.word_ids.append(None)
+                result.sequence_ids.append(None)
+        result.attention_mask = [1] * len(result.ids)
+        result.truncated = sum(len(one.ids) for one in tokens) - sum(stop - start for start, stop in spans)
+        return result
 
-    def _offsets(self, window: Pieces) -> list[Span]:
+    def _offsets(self, window: Tokens) -> list[Span]:
         if self._spec.foreign or not self._spec.trim_offsets:
-            return window.offsets  # of a foreign tokenizer the library has trimmed them already
+            return window.offsets  # the library has trimmed those of a foreign tokenizer already
         return trimmed(window, self._spec.trim_keeps_prefix)
 
 
-def _texts(
+def _rows(
     text: str | Iterable[str] | Iterable[tuple[str, str]], text_pair: str | Iterable[str] | None
 ) -> list[tuple[str, ...]]:
-    """The arguments as rows of one text or two, each checked."""
+    """The arguments as rows of one text or two, each of them checked."""
     if isinstance(text, str):
         rows: list[object] = [text if text_pair is None else (text, text_pair)]
     elif not isinstance(text, Iterable) or isinstance(text, (bytes, dict)):
@@ -312,23 +340,16 @@ def _texts(
 
 
 def _row(index: int, row: object) -> tuple[str, ...]:
-    parts = tuple(row) if isinstance(row, (tuple, list)) and len(row) == 2 else (row,)
-    for part in parts:
-        if not isinstance(part, str):
-            raise TypeError(f"text {index} is {type(part).__name__} ({part!r:.40}), expected a string")
-        try:
-            part.isascii() or part.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"text {index} has a lone surrogate, {part[error.start]!r}, at character {error.start}: it is half a "
-                "character and stands for nothing; repair the text with "
-                "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-            ) from error
-    return parts
+    texts = tuple(row) if isinstance(row, (tuple, list)) and len(row) == 2 else (row,)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"text {index} is {type(text).__name__} ({text!r:.40}), expected a string")
+        refuse_lone_surrogates(text, f"text {index}")
+    return texts
 
 
 def _fit(lengths: list[int], room: int | None, truncation: Truncation) -> list[int]:
-    """How many tokens of each text stay, so that all fit in `room`."""
+    """How many tokens of each text stay so that all of them fit into `room`."""
     if truncation not in (True, False, "longest_first", "only_first", "only_second"):
         raise ValueError(
             f"truncation={truncation!r}, expected True, False, 'longest_first', 'only_first' or 'only_second'"
@@ -352,18 +373,12 @@ def _fit(lengths: list[int], room: int | None, truncation: Truncation) -> list[i
     return [shorter, room - shorter] if lengths[0] <= lengths[1] else [room - shorter, shorter]
 
 
-def _windows(length: int, size: int, stride: int) -> list[Span]:
-    """Spans of at most `size` that cover `length`, each beginning with the last `stride` of the one before."""
-    if length <= size:
-        return [(0, length)]
-    if not 0 <= stride < size:
-        raise ValueError(f"stride={stride}, expected 0 or more and less than the {size} tokens of a window")
-    starts = range(0, length - stride, size - stride)
-    return [(start, min(start + size, length)) for start in starts]
-
-
 def _in_order(spans: list[list[Span]]) -> list[tuple[Span, ...]]:
-    """Every combination of the texts' windows, in the order `tokenizers` gives them."""
+    """Every combination of the windows of one text or two, in the order in which `tokenizers` gives them.
+
+    The first is the one that a call without overflowing tokens gives; then the first text's later windows with each
+    of the second's, then the second's later windows with the first one of the first text.
+    """
     if len(spans) == 1:
         return [(span,) for span in spans[0]]
     firsts, seconds = spans

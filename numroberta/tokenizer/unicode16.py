@@ -1,12 +1,12 @@
 """Which characters are letters, numbers and white space in Unicode 16: the classes of GPT-2's split pattern.
 
-Python's own `unicodedata` is of another Unicode version in each Python (13 in 3.10, 16 in 3.14), and a code point that
-is unassigned in one version may be a letter in the next.  A tokenizer must cut a text the same way everywhere, so the
-classes are written down here, in the version that the `tokenizers` library cuts by (from 0.21.4 on; 0.21.0 and older
-have Unicode 14), and `tests/test_unicode16.py` compares every code point with it.
+Each release of Python has the Unicode version of its time in `unicodedata` (13 in 3.10, 16 in 3.14), and a code point
+that is unassigned in one version may be a letter in the next.  A tokenizer must cut a text the same way everywhere, so
+the classes are written down here, in the version that the `tokenizers` library has used since 0.21.4 (0.21.0 and older
+had Unicode 14).  `tests/tokenizer/test_unicode16.py` compares every code point with the library.
 
-Each table is a list of run lengths: the first number of code points are outside the class, the next inside, and so on:
-    "65 26 6 26" -> 0..64 outside, 65..90 (A-Z) inside, 91..96 outside, 97..122 (a-z) inside.
+Each table is a list of run lengths: so many code points outside the class, so many inside, and so on in turns.
+    "65 26 6 26": 0 to 64 outside, 65 to 90 (A-Z) inside, 91 to 96 outside, 97 to 122 (a-z) inside.
 """
 
 from __future__ import annotations
@@ -22,17 +22,29 @@ WHITE_SPACE = (
 
 
 def is_letter(character: str) -> bool:
-    r"""General category L, `\p{L}`."""
+    r"""Whether a character is of general category L, a regex's `\p{L}`.
+
+    >>> is_letter("é"), is_letter("中"), is_letter("5")
+    (True, True, False)
+    """
     return _inside("letters", character)
 
 
 def is_number(character: str) -> bool:
-    r"""General category N, `\p{N}`: digits, and numerals that are not digits, as Ⅷ and ½."""
+    r"""Whether a character is of general category N, a regex's `\p{N}`: digits, and other numerals.
+
+    >>> is_number("5"), is_number("Ⅷ"), is_number("½"), is_number("五")
+    (True, True, True, False)
+    """
     return _inside("numbers", character)
 
 
 def is_word(character: str) -> bool:
-    r"""`\w`: letters, marks, decimal digits, letter-like numerals, connectors (`_`) and joiners."""
+    r"""Whether a regex's `\w` matches: letters, marks, decimal digits, letter-like numerals, connectors, joiners.
+
+    >>> is_word("é"), is_word("_"), is_word("½")
+    (True, True, False)
+    """
     return _inside("letters", character) or _inside("other_word", character)
 
 

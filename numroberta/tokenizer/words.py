@@ -1,7 +1,6 @@
-"""Where a text's tokens and words are, and one vector for each word.
+"""Which tokens make up each word of a text, and one vector per word.
 
-The tokenizer's pieces are finer than words and its windows shorter than books: here pieces become words, and windows
-become one row of vectors, in which each token has been read with as much context as there was.
+A tokenizer cuts finer than words: "Ångström" is four tokens of one word.
 """
 
 from __future__ import annotations
@@ -14,32 +13,32 @@ from numpy.typing import NDArray
 
 from numroberta.tokenizer.tokenizer import Encoding, Tokenizer
 from numroberta.tokenizer.unicode16 import WHITE_SPACE
+from numroberta.tokenizer.windows import Span
 
 Array = NDArray[Any]
-Span = tuple[int, int]
 
 AGGREGATIONS = ("first", "mean")
-BLANKS = {"Ġ", "▁"}  # pieces that are the space in front of a word and nothing of it
+BLANKS = {"Ġ", "▁"}  # the pieces of tokens that are the space in front of a word, and nothing of the word
 
 
 class TokenVectors(NamedTuple):
-    """One text, token by token."""
+    """One vector per token of a text."""
 
-    tokens: list[str]  # pieces in the vocabulary's spelling, with <s> and </s>
+    tokens: list[str]  # their pieces, as the vocabulary spells them, with <s> and </s>
     offsets: list[Span]  # text[begin:end]; (0, 0) for <s> and </s>
     vectors: Array  # (tokens, hidden)
 
 
 class WordVectors(NamedTuple):
-    """One text, word by word."""
+    """One vector per word of a text."""
 
     words: list[str]
     offsets: list[Span]  # text[begin:end] == word
     vectors: Array  # (words, hidden)
 
 
-class Pieces(NamedTuple):
-    """A text's tokens, and which of them make up each word."""
+class WordTokens(NamedTuple):
+    """The tokens of a text, and which of them make up each word."""
 
     ids: list[int]  # without <s> and </s>
     words: list[str]
@@ -47,65 +46,62 @@ class Pieces(NamedTuple):
     members: list[list[int]]  # for each word the indices of its tokens
 
 
-class Window(NamedTuple):
-    """A part of a text that is read at once, and the part of it whose vectors are kept."""
-
-    start: int
-    stop: int
-    first: int
-    last: int
-
-
-def windows(length: int, size: int) -> list[Window]:
-    """Windows of at most `size` tokens over `length` of them; each token is kept where it has most context.
-
-    Neighbours share a quarter of a window.  windows(10, 8) -> [(0, 8, 0, 5), (2, 10, 5, 10)]
-    """
-    starts = [*range(0, max(length - size, 0), size - size // 4), max(length - size, 0)]
-    stops = [min(start + size, length) for start in starts]
-    borders = [(start + stop) // 2 for start, stop in zip(starts[1:], stops[:-1], strict=True)]  # mid of the overlaps
-    return [Window(*part) for part in zip(starts, stops, [0, *borders], [*borders, length], strict=True)]
-
-
-def pieces_of_text(text: str, encoding: Encoding) -> Pieces:
+def words_in_text(text: str, encoding: Encoding) -> WordTokens:
     """The words of a text as its tokenizer cuts them; white space is not a word.
 
-    RoBERTa's tokenizer cuts runs of letters, of digits and of other signs, and 's, 't, 're, 've, 'm, 'll, 'd; those of
-    XLM-RoBERTa and CamemBERT cut at white space.
+    RoBERTa's tokenizer makes a word of each run of letters, of digits or of other signs, and of 's, 't, 're, 've, 'm,
+    'll and 'd.  Those of XLM-RoBERTa and CamemBERT cut at white space.
+
+    Args:
+        text: The text.
+        encoding: What the tokenizer made of it, not truncated.
+
+    >>> from numroberta.checkpoint import find_folder
+    >>> from numroberta.tokenizer import Tokenizer
+    >>> text = "We're lowing, 42!"
+    >>> words_in_text(text, Tokenizer.load(find_folder("tiny"))(text)).words
+    ['We', "'re", 'lowing', ',', '42', '!']
     """
-    found = Pieces([], [], [], [])
+    result = WordTokens([], [], [], [])
     last: int | None = None
     for number, token, (begin, end), word, special in zip(
         encoding.ids, encoding.tokens, encoding.offsets, encoding.word_ids, encoding.special_tokens_mask, strict=True
     ):
         if special:
             continue
-        found.ids.append(number)
+        result.ids.append(number)
         if token in BLANKS or not text[begin:end].strip(WHITE_SPACE):
             continue
-        index = len(found.ids) - 1
+        index = len(result.ids) - 1
         if word == last:
-            start, stop = found.offsets[-1]
-            found.offsets[-1] = (start, max(stop, end))
-            found.members[-1].append(index)
+            start, stop = result.offsets[-1]
+            result.offsets[-1] = (start, max(stop, end))
+            result.members[-1].append(index)
         else:
-            found.offsets.append((begin, end))
-            found.members.append([index])
+            result.offsets.append((begin, end))
+            result.members.append([index])
         last = word
-    for index, (begin, end) in enumerate(found.offsets):
+    for index, (begin, end) in enumerate(result.offsets):
         inside = text[begin:end]
         letters = inside.strip(WHITE_SPACE)
         begin += inside.index(letters)
-        found.offsets[index] = (begin, begin + len(letters))
-        found.words.append(letters)
-    return found
+        result.offsets[index] = (begin, begin + len(letters))
+        result.words.append(letters)
+    return result
 
 
-def pieces_of_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int]) -> Pieces:
-    """Words that are cut already; offsets are those in `" ".join(words)`.
+def tokenize_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int]) -> WordTokens:
+    """The tokens of words that were cut out of their text before; offsets are those in `" ".join(words)`.
 
-    tokenizer: one that puts a space in front of each word, as `is_split_into_words=True` does in transformers.
-    Raises ValueError for a word that is empty or has white space in it.
+    Args:
+        words: The words of one text.
+        tokenizer: `Tokenizer.for_words()`, which puts a space in front of each word, as transformers does where it is
+            told `is_split_into_words=True`.
+        blanks: The ids of the tokens that are only that space.
+
+    Raises:
+        TypeError: A word is no string.
+        ValueError: A word is empty, has white space in it, or has a lone surrogate.
     """
     for index, word in enumerate(words):
         if not isinstance(word, str):
@@ -113,25 +109,33 @@ def pieces_of_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int]
         if not word or any(character in WHITE_SPACE for character in word):
             what = "has white space in it" if word.strip(WHITE_SPACE) else "is no word"
             raise ValueError(f"words[{index}] is {word!r}, which {what}: give words as text.split() cuts them")
-    found = Pieces([], list(words), [], [])
+    result = WordTokens([], list(words), [], [])
     begin = 0
     for word, ids in zip(
         words, tokenizer.encode_ids(words, add_special_tokens=False, truncation=False)[0], strict=True
     ):
-        first = len(found.ids)
-        found.ids.extend(ids)
-        found.offsets.append((begin, begin + len(word)))
-        # A space that found no letters to merge with is not the word's first piece.
+        first = len(result.ids)
+        result.ids.extend(ids)
+        result.offsets.append((begin, begin + len(word)))
+        # A space that was not merged with the letters behind it is not the first token of the word.
         own = [first + k for k, number in enumerate(ids) if number not in blanks]
-        found.members.append(own or list(range(first, len(found.ids))))
+        result.members.append(own or list(range(first, len(result.ids))))
         begin += len(word) + 1
-    return found
+    return result
 
 
 def word_vectors(vectors: Array, members: Sequence[Sequence[int]], aggregation: str) -> Array:
-    """Each word's first token or the mean of its tokens, (tokens, hidden) -> (words, hidden).
+    """One vector per word, (tokens, hidden) -> (words, hidden).
 
-    A word that has no token, which some SentencePiece vocabularies leave out, gets zeros.
+    Args:
+        vectors: One vector per token.
+        members: The indices of each word's tokens.  A word without any gets zeros: some SentencePiece vocabularies
+            leave out characters that they do not know.
+        aggregation: "first", the vector of the word's first token, or "mean", that of all its tokens.
+
+    >>> word_vectors(np.array([[1.0, 2.0], [3.0, 4.0]]), [[0, 1], []], "mean")
+    array([[2., 3.],
+           [0., 0.]])
     """
     result = np.zeros((len(members), vectors.shape[1]), vectors.dtype)
     for row, own in zip(result, members, strict=True):

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 import numroberta
 from numroberta import parity
-from numroberta.checkpoint.safetensors_file import read_safetensors
+from numroberta.checkpoint.safetensors_file import load_safetensors
 
 FOLDER = ROOT / "tests" / "reference"
 FULL_SIZE = ["full-size", "full-size-512"]
@@ -24,7 +24,7 @@ MOST_DEFAULT, MOST_DETERMINISTIC = 1.25, 1.0
 
 
 def recording(name):
-    return read_safetensors(FOLDER / f"{name}.safetensors")
+    return load_safetensors(FOLDER / f"{name}.safetensors")
 
 
 @pytest.fixture(scope="session")

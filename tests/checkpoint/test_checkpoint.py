@@ -18,13 +18,13 @@ import safetensors.numpy
 
 from numroberta.checkpoint import hub
 from numroberta.checkpoint.checkpoint import (
-    CheckpointError,
     canonical_name,
     encoder_shapes,
     head_shapes,
     open_checkpoint,
 )
-from numroberta.checkpoint.config import ConfigError, RobertaConfig
+from numroberta.checkpoint.config import RobertaConfig
+from numroberta.checkpoint.errors import CheckpointError, ConfigError
 
 SMALL = {
     "model_type": "roberta",

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 import numroberta
 from numroberta import textbook
 from numroberta.checkpoint.config import RobertaConfig
-from numroberta.checkpoint.safetensors_file import read_safetensors
+from numroberta.checkpoint.safetensors_file import load_safetensors
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -119,7 +119,7 @@ def test_a_folder_that_transformers_saves_is_read_back(case, tmp_path):
     "name", ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("full-size", "full-size-512"))]
 )
 def test_a_recording_made_now_is_the_one_in_the_repository(name):
-    kept, metadata = read_safetensors(record.FOLDER / f"{name}.safetensors")
+    kept, metadata = load_safetensors(record.FOLDER / f"{name}.safetensors")
     fresh, fresh_metadata = record.RECORDINGS[name]()
     assert fresh.keys() == kept.keys()
     for key in kept:

@@ -8,7 +8,7 @@ import pytest
 from tiny_data import held_out, read_lines
 
 import numroberta
-from numroberta.checkpoint.safetensors_file import read_safetensors
+from numroberta.checkpoint.safetensors_file import load_safetensors
 
 FOLDER = Path(numroberta.__file__).parent / "tiny"
 
@@ -41,7 +41,7 @@ def test_it_has_distilroberta_s_layers_and_heads():
 
 
 def test_its_decoder_is_the_embedding_table_stored_once():
-    tensors, _ = read_safetensors(FOLDER / "model.safetensors")
+    tensors, _ = load_safetensors(FOLDER / "model.safetensors")
     assert json.loads((FOLDER / "config.json").read_text())["tie_word_embeddings"] is True
     assert [name for name, tensor in tensors.items() if tensor.shape == (8192, 192)] == [
         "roberta.embeddings.word_embeddings.weight"

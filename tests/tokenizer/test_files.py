@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from numroberta.tokenizer.bpe import BYTE_TO_SYMBOL
-from numroberta.tokenizer.files import read_tokenizer
+from numroberta.tokenizer.files import load_tokenizer_spec
 from numroberta.tokenizer.tokenizer import Tokenizer
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -69,17 +69,17 @@ def test_a_folder_or_any_of_its_files_will_do(tmp_path, name):
 
 def test_merges_may_be_lists(tmp_path):
     lists = {"type": "BPE", "vocab": VOCAB, "merges": [line.split(" ") for line in MERGES]}
-    assert read_tokenizer(write(tmp_path, tokenizer=tokenizer_json(model=lists))).merges == MERGES
+    assert load_tokenizer_spec(write(tmp_path, tokenizer=tokenizer_json(model=lists))).merges == MERGES
 
 
 def test_the_model_may_leave_out_its_type_as_roberta_bases_does(tmp_path):
     content = tokenizer_json(model={"vocab": VOCAB, "merges": MERGES})
-    assert not read_tokenizer(write(tmp_path, tokenizer=content)).foreign
+    assert not load_tokenizer_spec(write(tmp_path, tokenizer=content)).foreign
 
 
 def test_a_carriage_return_ends_a_line_of_merges(tmp_path):
     write(tmp_path, vocab=VOCAB, merges="#version: 0.2\r\n" + "\r\n".join(MERGES) + "\r\n")
-    assert read_tokenizer(tmp_path).merges == MERGES
+    assert load_tokenizer_spec(tmp_path).merges == MERGES
 
 
 def test_settings_beside_the_main_file_have_the_last_word(tmp_path):
@@ -89,7 +89,7 @@ def test_settings_beside_the_main_file_have_the_last_word(tmp_path):
         "model_max_length": 40,
         "mask_token": {"content": "<mask>", "lstrip": False, "rstrip": True},
     }
-    spec = read_tokenizer(write(tmp_path, tokenizer=tokenizer_json(), tokenizer_config=settings))
+    spec = load_tokenizer_spec(write(tmp_path, tokenizer=tokenizer_json(), tokenizer_config=settings))
     assert (spec.add_prefix_space, spec.trim_offsets, spec.max_length) == (True, False, 40)
     mask = next(token for token in spec.added if token.content == "<mask>")
     assert (mask.lstrip, mask.rstrip, mask.id) == (False, True, 4)
@@ -97,7 +97,7 @@ def test_settings_beside_the_main_file_have_the_last_word(tmp_path):
 
 def test_a_length_nobody_gave_is_512(tmp_path):
     settings = {"model_max_length": 1000000000000000019884624838656}
-    assert read_tokenizer(write(tmp_path, tokenizer=tokenizer_json(), tokenizer_config=settings)).max_length == 512
+    assert load_tokenizer_spec(write(tmp_path, tokenizer=tokenizer_json(), tokenizer_config=settings)).max_length == 512
 
 
 def test_tokens_added_later_are_found_in_text(tmp_path):
@@ -141,7 +141,7 @@ def test_a_template_gives_the_frame(tmp_path):
 
 BROKEN = [
     ({"tokenizer": "{"}, "is not JSON"),
-    ({"tokenizer": "[1]"}, "holds a JSON list"),
+    ({"tokenizer": "[1]"}, "holds .*; expected a JSON object"),
     ({"tokenizer": tokenizer_json(model={"vocab": {}, "merges": []})}, "has no vocabulary"),
     ({"tokenizer": tokenizer_json(model={"vocab": {"a": "0"}, "merges": []})}, "'a' the id '0'"),
     ({"tokenizer": tokenizer_json(model={"vocab": {"a": -1}, "merges": []})}, "'a' the id -1"),

@@ -9,7 +9,8 @@ from hypothesis import example, given, strategies as st
 
 import numroberta
 from numroberta.tokenizer.unicode16 import WHITE_SPACE
-from numroberta.tokenizer.words import windows, word_vectors
+from numroberta.tokenizer.windows import windows_with_context
+from numroberta.tokenizer.words import word_vectors
 
 TEXTS = [
     "The rain in Spain stays mainly in the plain.",
@@ -139,7 +140,7 @@ def test_layers_are_hidden_states_or_their_mean(small, layers):
 
 @given(st.integers(0, 300), st.integers(4, 64))
 def test_windows_keep_each_token_once_with_context_on_both_sides(length, size):
-    parts = windows(length, size)
+    parts = windows_with_context(length, size)
     assert [token for part in parts for token in range(part.first, part.last)] == list(range(length))
     for part in parts:
         assert part.stop - part.start <= size
@@ -165,7 +166,7 @@ def test_each_token_of_a_long_text_has_the_vector_of_one_window(small):
     ids = small.tokenizer(text, truncation=False).ids
     found = small.encode_tokens(text).vectors
     assert len(found) == len(ids)
-    for part in windows(len(ids) - 2, small.max_length - 2):
+    for part in windows_with_context(len(ids) - 2, small.max_length - 2):
         window = [ids[0], *ids[1:-1][part.start : part.stop], ids[-1]]
         expected = small.model(np.array([window])).last_hidden_state[0]
         mine = found[1 + part.first : 1 + part.last]
