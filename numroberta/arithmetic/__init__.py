@@ -1,11 +1,12 @@
 """Token ids in, hidden states out, fast.
 
 encoder    the forward pass: a token is a column, padding never enters
+cut        into which parts a layer's work is cut
 kernels    gelu, softmax, layer norm, in blocks that stay in the cache; products that BLAS need not copy for
 heads      hidden states to logits
 pooling    token vectors to one vector
 roberta    `Roberta`, the encoder of a checkpoint
-schedule   which texts run side by side and on which thread; the only file that knows of threads
+schedule   which texts run side by side and on which thread; the only file that starts threads
 """
 
 from typing import TYPE_CHECKING
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
         similarity as similarity,
         similarity_pairwise as similarity_pairwise,
     )
-    from numroberta.arithmetic.roberta import Read as Read, Roberta as Roberta, RobertaOutput as RobertaOutput
+    from numroberta.arithmetic.roberta import (
+        Roberta as Roberta,
+        RobertaOutput as RobertaOutput,
+        TextOutput as TextOutput,
+    )
 
 __getattr__, __dir__ = door(
     __name__,
@@ -42,9 +47,9 @@ __getattr__, __dir__ = door(
             "similarity_pairwise",
         ),
         "roberta": (
-            "Read",
             "Roberta",
             "RobertaOutput",
+            "TextOutput",
         ),
     },
 )

@@ -24,17 +24,17 @@ from numroberta.checkpoint import RobertaConfig
 SCORES = 131_072
 
 Array = NDArray[Any]
-Span = tuple[int, int]  # the first column of a text, and the one after its last
 
 
 class Share(NamedTuple):
-    """Calls a function for each part of a layer's work, on so many threads; lends it the thread's scratch memory."""
+    """How the parts of a layer's work are run: in the caller's thread, or by several workers at the same time.
 
-    threads: int
-    run: Callable[[Callable[[slice, Scratch], Any], Sequence[slice]], Iterable[Any]]
+    run(function, parts): calls `function(part, scratch)` for each part and gives the results in the parts' order.
+    `scratch` is the memory of the worker who runs the part.
+    """
 
-    def __call__(self, function: Callable[[slice, Scratch], Array], parts: Sequence[slice]) -> Iterable[Array]:
-        return self.run(function, parts)
+    workers: int
+    run: Callable[[Callable[[slice, Scratch], Array], Sequence[slice]], Iterable[Array]]
 
 
 class Linear(NamedTuple):
@@ -110,12 +110,32 @@ class Cut(NamedTuple):
     small: int  # rows × inner × columns of a product that BLAS does at once, see `kernels.product`
 
 
+class Plan(NamedTuple):
+    """What is the same in every layer: the sizes of the model, and how its work is cut and run."""
+
+    config: RobertaConfig
+    cut: Cut
+    share: Share
+
+
 class Texts(NamedTuple):
     """Texts side by side: what goes into `forward`."""
 
     ids: Array  # (n,)
     positions: Array  # (n,), the rows of the position table
-    spans: list[Span]
+    spans: list[slice]
+
+
+class States(NamedTuple):
+    """Hidden states of texts side by side."""
+
+    x: Array  # (hidden, n)
+    spans: list[slice]  # each text's columns
+
+    def select(self, wanted: list[Array]) -> States:
+        """Some columns of each text, side by side; wanted: their numbers, counted from the text's first."""
+        columns = [span.start + numbers for span, numbers in zip(self.spans, wanted, strict=True)]
+        return States(self.x[:, np.concatenate(columns)], side_by_side([len(numbers) for numbers in wanted]))
 
 
 class Trace(NamedTuple):
@@ -128,35 +148,44 @@ class Trace(NamedTuple):
 def forward(
     weights: Weights,
     texts: Texts,
-    config: RobertaConfig,
-    cut: Cut,
-    share: Share,
+    plan: Plan,
     *,
     wanted: list[Array] | None = None,
     trace: Trace = Trace(),  # noqa: B008  (immutable)
-    done: Callable[[str], None] = lambda part: None,
-) -> Array:
+    done: Callable[[str], None] | None = None,
+) -> States:
     """Ids to the last hidden state: (n,) -> (hidden, n), or (hidden, wanted columns) where `wanted` is given.
 
-    wanted: for each text the columns of the result that somebody will read; the last layer computes only those.
-    done: called with a part's name, "embeddings", "encoder.layer.0", …, once its weights have been read.
-    The result lies in scratch memory: read it at once.
+    Args:
+        weights, texts, plan: the model, its input, and how the work is cut and run.
+        wanted: for each text the numbers of the tokens whose hidden state somebody will use; the last layer computes
+            only those.
+        trace: takes what is to be recorded on the way.
+        done: called with a module's name, "embeddings", "encoder.layer.0", …, once its weights are no longer needed.
+
+    Returns:
+        The states and their spans, in scratch memory: use or copy them before the next text is run.
     """
-    x = embed(weights, texts.ids, texts.positions, config.layer_norm_eps)
-    done("embeddings")
+    config = plan.config
+    states = States(embed(weights, texts.ids, texts.positions, config.layer_norm_eps), texts.spans)
+    if done:
+        done("embeddings")
     if trace.hidden_states is not None:
-        trace.hidden_states.append(x.copy())
+        trace.hidden_states.append(states.x.copy())
     for index, layer in enumerate(weights.layers):
-        seen = None
+        probs = None
         if trace.attentions is not None:
-            seen = [np.empty((config.num_attention_heads, b - a, b - a), x.dtype) for a, b in texts.spans]
-            trace.attentions.append(seen)
+            lengths = [span.stop - span.start for span in texts.spans]
+            probs = [np.empty((config.num_attention_heads, n, n), states.x.dtype) for n in lengths]
+            trace.attentions.append(probs)
         last = index == len(weights.layers) - 1
-        x = encoder_layer(layer, x, texts.spans, config, cut, share, wanted if last else None, seen)
+        asking = states.select(wanted) if last and wanted is not None else states
+        states = States(encoder_layer(layer, states, asking, plan, probs), asking.spans)
         if trace.hidden_states is not None:
-            trace.hidden_states.append(x.copy())
-        done(f"encoder.layer.{index}")
-    return x
+            trace.hidden_states.append(states.x.copy())
+        if done:
+            done(f"encoder.layer.{index}")
+    return states
 
 
 def embed(weights: Weights, ids: Array, positions: Array, eps: float) -> Array:
@@ -169,32 +198,30 @@ def embed(weights: Weights, ids: Array, positions: Array, eps: float) -> Array:
     return x
 
 
-def encoder_layer(
-    layer: Layer,
-    x: Array,
-    spans: list[Span],
-    config: RobertaConfig,
-    cut: Cut,
-    share: Share,
-    wanted: list[Array] | None,
-    seen: list[Array] | None,
-) -> Array:
-    """Attention, then feed-forward, each with its residual and norm: (hidden, n) -> (hidden, n or wanted columns)."""
-    asking, asking_spans = (x, spans) if wanted is None else select(x, wanted)
-    rows = config.head_dim * cut.heads
+def encoder_layer(layer: Layer, states: States, asking: States, plan: Plan, probs: list[Array] | None) -> Array:
+    """Attention, then feed-forward, each with its residual and norm: (hidden, n) -> (hidden, m).
 
-    def heads_part(part: slice, scratch: Scratch) -> Array:
-        return attention(layer, x, spans, asking, asking_spans, part, config.head_dim, cut, seen, scratch)
+    Args:
+        layer: the weights.
+        states: the tokens that are looked at, (hidden, n).
+        asking: the tokens that look and whose next state is computed, (hidden, m): all of them, or some of each text.
+        plan: how the work is cut and run.
+        probs: for each text an array (heads, queries, keys) that takes the attention, or None.
+    """
+    config, cut, share = plan
 
-    def width_part(part: slice, scratch: Scratch) -> Array:
-        return feed_forward(layer, between, part, cut, scratch)
+    def some_heads(rows: slice, scratch: Scratch) -> Array:
+        return attention(layer, states, asking, rows, plan, scratch, probs)
 
-    between = total(share(heads_part, slices(config.hidden_size, rows)))
+    between = total(share.run(some_heads, slices(config.hidden_size, config.head_dim * cut.heads)))
     between += layer.context.bias
-    between += asking
+    between += asking.x
     kernels.layer_norm(between, *layer.attention_norm, config.layer_norm_eps)
 
-    y = total(share(width_part, slices(config.intermediate_size, cut.width)))
+    def some_width(rows: slice, scratch: Scratch) -> Array:
+        return feed_forward(layer, between, rows, cut, scratch)
+
+    y = total(share.run(some_width, slices(config.intermediate_size, cut.width)))
     y += layer.narrow.bias
     y += between
     kernels.layer_norm(y, *layer.output_norm, config.layer_norm_eps)
@@ -202,62 +229,79 @@ def encoder_layer(
 
 
 def attention(
-    layer: Layer,
-    x: Array,
-    spans: list[Span],
-    asking: Array,
-    asking_spans: list[Span],
-    part: slice,
-    head_dim: int,
-    cut: Cut,
-    seen: list[Array] | None,
-    scratch: Scratch,
+    layer: Layer, states: States, asking: States, rows: slice, plan: Plan, scratch: Scratch, probs: list[Array] | None
 ) -> Array:
-    """W softmax(QᵀK / √d) V of some heads, the rows `part` of Q, K and V: Vaswani et al. 2017, eq. 1, feature-major.
+    """W softmax(QᵀK / √d) V of some heads: Vaswani et al. 2017, eq. 1, feature-major.  -> (hidden, m)
 
-    x: (hidden, n), what is looked at; asking: (hidden, m), who looks, text by text the same.  -> (hidden, m)
+    rows: those of Q, K and V that are these heads'.  Other arguments as in `encoder_layer`.
     """
+    head_dim, cut = plan.config.head_dim, plan.cut
 
-    def project(linear: Linear, x: Array, name: str) -> Array:  # W x, (hidden, n) -> (part, n)
-        return kernels.product(linear.weight[part], x, cut.piece, cut.small, scratch, name)
+    def project(linear: Linear, x: Array, name: str) -> Array:  # W x, (hidden, n) -> (rows, n)
+        return kernels.product(linear.weight[rows], x, cut.piece, cut.small, scratch, name)
 
-    query = project(layer.query, asking, "query")  # (part, m)
-    query += layer.query.bias[part]
+    query = project(layer.query, asking.x, "query")  # (rows, m)
+    query += layer.query.bias[rows]
     query *= head_dim**-0.5
-    key = project(layer.key, x, "key")  # (part, n); its bias adds the same to all scores of a query: softmax drops it
-    value = project(layer.value, x, "value")
-    value += layer.value.bias[part]
-    by_head = (part.stop - part.start) // head_dim, head_dim, -1
-    query, key, value = (a.reshape(by_head) for a in (query, key, value))  # (part, n) -> (heads, d, n), views
+    # The key's bias would add the same number to all scores of a query, and softmax does not see that.
+    key = project(layer.key, states.x, "key")  # (rows, n)
+    value = project(layer.value, states.x, "value")
+    value += layer.value.bias[rows]
+    by_head = (rows.stop - rows.start) // head_dim, head_dim, -1
+    query, key, value = (a.reshape(by_head) for a in (query, key, value))  # (rows, n) -> (heads, d, n), views
     context = scratch("context", query.shape)
-    for text, ((start, stop), (first, end)) in enumerate(zip(spans, asking_spans, strict=True)):
-        keys, values = key[..., start:stop].swapaxes(1, 2), value[..., start:stop]  # (heads, keys, d), (heads, d, keys)
-        # Few heads and many queries in a block of a long text: NumPy is slow on short rows.
-        heads = max(1, SCORES // max(1, (stop - start) * (end - first)))
-        queries = max(1, SCORES // max(1, (stop - start) * min(heads, len(key))))
-        for some in slices(len(key), heads):
-            for a in range(first, end, queries):
-                b = min(a + queries, end)
-                probs = scratch("probs", (some.stop - some.start, stop - start, b - a))
-                kernels.matmul(keys[some], query[some, :, a:b], probs, cut.small)  # (heads, keys, queries)
-                sums = kernels.softmax(probs)
-                kernels.matmul(values[some], probs, context[some, :, a:b], cut.small)
-                context[some, :, a:b] /= sums
-                if seen is not None:
-                    skip = part.start // head_dim
-                    own = slice(skip + some.start, skip + some.stop)
-                    seen[text][own, a - first : b - first] = (probs / sums).swapaxes(1, 2)
-    context = context.reshape(part.stop - part.start, -1)  # (heads, d, m) -> (part, m)
-    name = f"attention from {part.start}"
-    return kernels.product(layer.context.weight[:, part], context, cut.piece, cut.small, scratch, name)
+    heads = slice(rows.start // head_dim, rows.stop // head_dim)
+    for text, (keys, queries) in enumerate(zip(states.spans, asking.spans, strict=True)):
+        own = None if probs is None else probs[text][heads]
+        q, k, v = query[..., queries], key[..., keys], value[..., keys]
+        attend(q, k, v, context[..., queries], cut.small, scratch, own)
+    context = context.reshape(rows.stop - rows.start, -1)  # (heads, d, m) -> (rows, m)
+    name = f"attention from {rows.start}"
+    return kernels.product(layer.context.weight[:, rows], context, cut.piece, cut.small, scratch, name)
 
 
-def feed_forward(layer: Layer, x: Array, part: slice, cut: Cut, scratch: Scratch) -> Array:
+def attend(
+    query: Array, key: Array, value: Array, context: Array, small: int, scratch: Scratch, probs: Array | None
+) -> None:
+    """`attend_block` over all heads and queries of one text, as many at a time as SCORES allows."""
+    heads, _, keys = key.shape
+    queries = query.shape[-1]
+    # Few heads and many queries in a block of a long text: NumPy is slow on short rows.
+    most_heads = max(1, SCORES // max(1, keys * queries))
+    most_queries = max(1, SCORES // max(1, keys * min(most_heads, heads)))
+    for h in slices(heads, most_heads):
+        for q in slices(queries, most_queries):
+            own = None if probs is None else probs[h, q]
+            attend_block(query[h, :, q], key[h], value[h], context[h, :, q], small, scratch, own)
+
+
+def attend_block(
+    query: Array, key: Array, value: Array, context: Array, small: int, scratch: Scratch, probs: Array | None
+) -> None:
+    """context = V softmax(KᵀQ) of some heads and queries of one text, the softmax over the keys.
+
+    Args:
+        query, context: (heads, d, queries).
+        key, value: (heads, d, keys).
+        small: see `kernels.matmul`.
+        scratch: lends the memory for the scores.
+        probs: (heads, queries, keys), takes the softmax, or None.
+    """
+    scores = scratch("scores", (len(key), key.shape[-1], query.shape[-1]))
+    kernels.matmul(key.swapaxes(1, 2), query, scores, small)  # (heads, keys, d) @ (heads, d, queries)
+    sums = kernels.softmax(scores)
+    kernels.matmul(value, scores, context, small)  # (heads, d, keys) @ (heads, keys, queries)
+    context /= sums
+    if probs is not None:
+        probs[...] = (scores / sums).swapaxes(1, 2)  # (heads, keys, queries) -> (heads, queries, keys)
+
+
+def feed_forward(layer: Layer, x: Array, rows: slice, cut: Cut, scratch: Scratch) -> Array:
     """W₂ gelu(W₁ x + b₁) over some of the wide rows: Vaswani et al. 2017, eq. 2, with gelu.  (hidden, n) -> same."""
-    wide = kernels.product(layer.wide.weight[part], x, cut.piece, cut.small, scratch, "wide")  # -> (part, n)
-    kernels.bias_gelu(wide, layer.wide.bias[part], scratch)
-    name = f"feed-forward from {part.start}"
-    return kernels.product(layer.narrow.weight[:, part], wide, cut.piece, cut.small, scratch, name)
+    wide = kernels.product(layer.wide.weight[rows], x, cut.piece, cut.small, scratch, "wide")  # -> (rows, n)
+    kernels.bias_gelu(wide, layer.wide.bias[rows], scratch)
+    name = f"feed-forward from {rows.start}"
+    return kernels.product(layer.narrow.weight[:, rows], wide, cut.piece, cut.small, scratch, name)
 
 
 def slices(length: int, step: int) -> list[slice]:
@@ -274,12 +318,7 @@ def total(parts: Iterable[Array]) -> Array:
     return first
 
 
-def select(x: Array, wanted: list[Array]) -> tuple[Array, list[Span]]:
-    """The wanted columns of x side by side, and each text's span among them."""
-    return x[:, np.concatenate(wanted)], side_by_side([len(columns) for columns in wanted])
-
-
-def side_by_side(lengths: Sequence[int]) -> list[Span]:
+def side_by_side(lengths: Sequence[int]) -> list[slice]:
     """The spans of texts of these lengths, one after the other."""
     ends = np.cumsum(lengths).tolist()
-    return list(zip([0, *ends[:-1]], ends, strict=True))
+    return [slice(start, stop) for start, stop in zip([0, *ends[:-1]], ends, strict=True)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta.arithmetic import encoder, schedule
-from numroberta.arithmetic.encoder import Cut, Share, Texts, Trace, Weights
+from numroberta.arithmetic import cut, encoder, schedule
+from numroberta.arithmetic.encoder import Plan, Share, Texts, Trace, Weights
 from numroberta.checkpoint import Checkpoint
 
 Array = NDArray[Any]
@@ -26,10 +27,10 @@ class RobertaOutput(NamedTuple):
     attentions: tuple[Array, ...] | None  # a layer each, (b, heads, n queries, n keys), if asked for
 
 
-class Read(NamedTuple):
-    """What is left of one text at the end of the forward pass, for whoever asked."""
+class TextOutput(NamedTuple):
+    """What one text gives, feature-major: a token is a column.  `Roberta.run` hands it to its `use` function."""
 
-    last: Array  # (hidden, tokens), or the wanted ones; read or copy it at once: the memory is used again
+    last_hidden_state: Array  # (hidden, tokens), or the wanted tokens; use or copy it at once: the memory is used again
     hidden_states: list[Array]  # 1 + layers, (hidden, tokens) each, if asked for
     attentions: list[Array]  # a layer each, (heads, queries, keys), if asked for
 
@@ -59,6 +60,7 @@ class Roberta:
         tensors = {name: tensor.astype(self.dtype, copy=False) for name, tensor in checkpoint.tensors.items()}
         self.tensors = tensors
         self.weights = Weights.from_tensors(tensors, self.config)
+        self._cut = partial(cut.choose, self.config, self.dtype, deterministic)
 
     def __call__(
         self,
@@ -77,32 +79,32 @@ class Roberta:
         positions = self.position_ids(ids)
         b, n = ids.shape
         texts = [(ids[i, mask[i]], positions[i, mask[i]]) for i in range(b)]
-        reads = self.read(
+        outputs = self.run(
             texts,
-            lambda read: read._replace(last=read.last.copy()),
+            lambda output: output._replace(last_hidden_state=output.last_hidden_state.copy()),
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
         )
 
-        def batch_first(parts: Iterable[Array]) -> Array:
+        def batch_first(states: Iterable[Array]) -> Array:
             out = np.zeros((b, n, self.config.hidden_size), self.dtype)
-            for i, part in enumerate(parts):
-                out[i, mask[i]] = part.T  # (hidden, tokens) -> (tokens, hidden)
+            for i, state in enumerate(states):
+                out[i, mask[i]] = state.T  # (hidden, tokens) -> (tokens, hidden)
             return out
 
         def attention(layer: int) -> Array:
             out = np.zeros((b, self.config.num_attention_heads, n, n), self.dtype)
-            for i, read in enumerate(reads):
-                out[i][:, np.outer(mask[i], mask[i])] = read.attentions[layer].reshape(len(out[i]), -1)
+            for i, output in enumerate(outputs):
+                out[i][:, np.outer(mask[i], mask[i])] = output.attentions[layer].reshape(len(out[i]), -1)
             return out
 
         layers = self.config.num_hidden_layers
-        last = batch_first(read.last for read in reads)
+        last = batch_first(output.last_hidden_state for output in outputs)
         states = range(layers + 1) if output_hidden_states else ()
         return RobertaOutput(
             last_hidden_state=last,
             pooler_output=self.pool(last[:, 0]),
-            hidden_states=tuple(batch_first(read.hidden_states[k] for read in reads) for k in states) or None,
+            hidden_states=tuple(batch_first(output.hidden_states[k] for output in outputs) for k in states) or None,
             attentions=tuple(attention(layer) for layer in range(layers)) if output_attentions else None,
         )
 
@@ -119,19 +121,25 @@ class Roberta:
         with schedule.one_blas_thread():  # a second BLAS thread spins for 25 ms after its work, in the next one's way
             return np.tanh(first @ weight.T + bias[:, 0])
 
-    def read(
+    def run(
         self,
         texts: Sequence[tuple[Array, Array]],
-        use: Callable[[Read], R],
+        use: Callable[[TextOutput], R],
         *,
         wanted: Sequence[Array] | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         most_texts: int = 32,
     ) -> list[R]:
-        """Run texts, (ids, positions) each, and use what comes out of each: the results in the texts' order.
+        """Run texts of token ids, and give what `use` makes of each one's output, in the texts' order.
 
-        wanted: for each text the tokens whose last hidden state will be read; the last layer skips the others.
+        Args:
+            texts: (ids, positions) each, (n,) integers; see `position_ids`.
+            use: called once for each text, on the thread that computed it, in any order.
+            wanted: for each text the numbers of the tokens whose last hidden state `use` needs; the last layer
+                computes only those.
+            output_hidden_states, output_attentions: what `use` is given beside the last hidden state.
+            most_texts: the most texts that run side by side on one thread.
         """
 
         def job(group: list[int]) -> Callable[[Share], list[R]]:
@@ -140,63 +148,43 @@ class Roberta:
             return lambda share: self._run_group([texts[i] for i in group], use, share, chosen, trace)
 
         lengths = [len(ids) for ids, _ in texts]
-        batches = schedule.groups(lengths, most_texts, alone=self.deterministic, at_least=self.num_threads)
-        found = schedule.run(
-            [job(group) for group in batches], self.num_threads, self.dtype, one_at_a_time=self.low_memory
+        groups = schedule.groups(lengths, most_texts, one_text_each=self.deterministic, at_least=self.num_threads)
+        outputs = schedule.run(
+            [job(group) for group in groups], self.num_threads, self.dtype, one_at_a_time=self.low_memory
         )
         results: dict[int, R] = {}
-        for group, values in zip(batches, found, strict=True):
+        for group, values in zip(groups, outputs, strict=True):
             results.update(zip(group, values, strict=True))
         return [results[i] for i in range(len(texts))]
 
     def _run_group(
         self,
         texts: list[tuple[Array, Array]],
-        use: Callable[[Read], R],
+        use: Callable[[TextOutput], R],
         share: Share,
         wanted: list[Array] | None,
         trace: Trace,
     ) -> list[R]:
         spans = encoder.side_by_side([len(ids) for ids, _ in texts])
         batch = Texts(np.concatenate([ids for ids, _ in texts]), np.concatenate([p for _, p in texts]), spans)
-        columns = wanted and [a + chosen for (a, _), chosen in zip(spans, wanted, strict=True)]
-        cut = self._cut(len(batch.ids), share.threads)
-        x = encoder.forward(
-            self.weights, batch, self.config, cut, share, wanted=columns, trace=trace, done=self._forget
-        )
-        left = spans if wanted is None else encoder.side_by_side([len(chosen) for chosen in wanted])
+        plan = Plan(self.config, self._cut(len(batch.ids), share.workers), share)
+        done = self._give_pages_back if self.low_memory else None
+        last = encoder.forward(self.weights, batch, plan, wanted=wanted, trace=trace, done=done)
         return [
             use(
-                Read(
-                    x[:, first:end],
-                    [state[:, start:stop] for state in trace.hidden_states or ()],
+                TextOutput(
+                    last.x[:, columns],
+                    [state[:, span] for state in trace.hidden_states or ()],
                     [layer[i] for layer in trace.attentions or ()],
                 )
             )
-            for i, ((start, stop), (first, end)) in enumerate(zip(spans, left, strict=True))
+            for i, (span, columns) in enumerate(zip(spans, last.spans, strict=True))
         ]
 
-    def _forget(self, part: str) -> None:
-        """With `low_memory`, give the pages of a part's weights back; the next text reads them from the file again."""
-        if self.low_memory:
-            for mapping, start, length in self.checkpoint.pages(part):
-                mapping.madvise(mmap.MADV_DONTNEED, start, length)
-
-    def _cut(self, columns: int, threads: int) -> Cut:
-        """How the work on so many columns is cut for so many threads.
-
-        RMS error to float64 beside PyTorch's float32 in full size: at most 0.84 where deterministic, else at most 1.12
-        (`pytest tests/test_reference.py -rP`, with and without AVX-512).
-        """
-        config = self.config
-        small = schedule.small_products() if self.dtype == np.float32 else 0
-        if self.deterministic:  # the same cut however many threads there are
-            return Cut(max(1, 192 // config.head_dim), width=768, piece=128, small=small)
-        shares = max(2, threads)  # in halves even for one thread: more would not stay in the cache
-        heads = -(-config.num_attention_heads // shares)
-        # Few columns: a thread's whole share in one part, since a call costs more than what it does.  Many: short sums.
-        width = -(-config.intermediate_size // shares) if columns <= 128 else 512
-        return Cut(heads, width, piece=768, small=small)
+    def _give_pages_back(self, module: str) -> None:
+        """Free the memory of a module's weights; the next text reads them from the file again."""
+        for mapping, start, length in self.checkpoint.pages(module):
+            mapping.madvise(mmap.MADV_DONTNEED, start, length)
 
     def checked(self, input_ids: ArrayLike, attention_mask: ArrayLike | None) -> tuple[Array, Array]:
         """Ids (b, n) as int64 and the mask as bool; raises ValueError for what `__call__` refuses."""

@@ -1,8 +1,9 @@
-"""Which texts run side by side, and on which thread: the only file that knows of threads.
+"""Which texts run side by side, and on which thread: the only file that starts threads.
 
-Two ways to use several cores.  Many texts: groups of about 512 columns, a thread each, BLAS held to one thread
-(faster than BLAS's own threads, since everything between the products runs in parallel too).  A single
-group: a team of threads shares each layer, half of the heads and half of the feed-forward width each.
+There are two ways to use several cores.  Many texts run in groups of about 512 columns, each group on one thread, with
+BLAS held to one thread (this is faster than BLAS's own threads, since everything between the products runs in parallel
+too).  A single group is run by a team of threads, which share each layer: some heads and some of the feed-forward width
+each.
 """
 
 from __future__ import annotations
@@ -50,14 +51,17 @@ def _cgroup_quota() -> float | None:
     return None if limit in ("max", "-1") else max(1.0, int(limit) / int(period))
 
 
-def groups(lengths: Sequence[int], most_texts: int, alone: bool, at_least: int = 1) -> list[list[int]]:
-    """Cut texts into groups of at most COLUMNS columns and `most_texts` texts: lists of indices, longest texts first.
+def groups(lengths: Sequence[int], most_texts: int, one_text_each: bool, at_least: int = 1) -> list[list[int]]:
+    """Put texts into groups of at most COLUMNS columns and `most_texts` texts: lists of indices, longest texts first.
 
-    alone: every text is a group of its own.  at_least: make this many groups of a like size where there is enough to
-    do, so that each thread has one.
+    Args:
+        lengths: of the texts, in tokens.  A text of more than COLUMNS tokens is a group of its own.
+        most_texts: the most texts in a group.
+        one_text_each: make every text a group of its own.
+        at_least: make this many groups of about the same size where there is enough to do, so that each thread has one.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    if alone:
+    if one_text_each:
         return [[i] for i in order]
     size = min(COLUMNS, max(-(-sum(lengths) // at_least), COLUMNS // 8))
     result: list[list[int]] = []
@@ -76,9 +80,10 @@ def run(
 ) -> list[R]:
     """The results of the jobs, in order, on `num_threads` threads with BLAS held to one thread each.
 
-    A job is given the function by which it may share its own work, which calls it `alone` or in a `team`.  Jobs share
-    all threads where there are fewer jobs than threads, or `one_at_a_time` asks for it.  An exception in one job, or
-    Ctrl-C, lets the other threads end their present job, and is raised here.
+    Each job receives a `share`, whose `run` runs the parts of its work in this thread (`alone`) or on several (`team`).
+    A team serves where there are fewer jobs than threads, or where `one_at_a_time` asks for it; otherwise each thread
+    takes one job after the other.  If a job raises an exception, or Ctrl-C is pressed, the other threads finish the job
+    they are at, and the exception is raised here.
     """
     if not _controller():  # BLAS takes all cores for itself, and threads on top of its own would only be in its way
         num_threads = 1
@@ -93,7 +98,7 @@ def run(
 
 
 def alone(scratch: Scratch) -> Share:
-    """A share that does every part itself, one after the other, as they are asked for."""
+    """A share that runs every part in the caller's thread, one after the other, when its result is asked for."""
     return Share(1, lambda function, parts: (function(part, scratch) for part in parts))
 
 
@@ -133,7 +138,7 @@ def _in_parallel(jobs: Sequence[Callable[[Share], R]], num_threads: int, dtype: 
 
 @contextmanager
 def team(num_threads: int, dtype: DTypeLike) -> Iterator[Share]:
-    """A share that gives every `num_threads`-th part to the same thread; the caller's thread takes the first ones."""
+    """A share that runs the parts on several threads: part i on thread i modulo `num_threads`, the caller's being 0."""
     scratch = [Scratch(dtype) for _ in range(num_threads)]
     todo: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(num_threads - 1)]
     done: SimpleQueue[BaseException | None] = SimpleQueue()

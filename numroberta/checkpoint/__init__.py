@@ -2,6 +2,7 @@
 
 checkpoint         `open_checkpoint`: files, names and shapes
 config             `config.json`, checked
+heads              each head's tensors, their shapes, what it reads
 hub                from a name to a folder
 safetensors_file   the mapped tensors of a safetensors file
 json_file          JSON, with a sentence for what is wrong
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from numroberta.checkpoint.checkpoint import (
         Checkpoint as Checkpoint,
         encoder_shapes as encoder_shapes,
-        head_shapes as head_shapes,
         open_checkpoint as open_checkpoint,
     )
     from numroberta.checkpoint.config import RobertaConfig as RobertaConfig
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
         ConfigError as ConfigError,
         listed as listed,
         show as show,
+    )
+    from numroberta.checkpoint.heads import (
+        DECODER as DECODER,
+        DECODER_BIAS as DECODER_BIAS,
+        HEADS as HEADS,
+        MASKED_LM as MASKED_LM,
+        POOLER as POOLER,
+        SEQUENCE as SEQUENCE,
+        SPAN as SPAN,
+        TOKEN as TOKEN,
+        WORDS as WORDS,
+        Head as Head,
+        head_shapes as head_shapes,
+        heads_among as heads_among,
     )
     from numroberta.checkpoint.hub import HUB_FILES as HUB_FILES, find_folder as find_folder
     from numroberta.checkpoint.json_file import load_json as load_json
@@ -45,7 +59,6 @@ __getattr__, __dir__ = door(
             "Checkpoint",
             "open_checkpoint",
             "encoder_shapes",
-            "head_shapes",
         ),
         "config": ("RobertaConfig",),
         "errors": (
@@ -53,6 +66,20 @@ __getattr__, __dir__ = door(
             "ConfigError",
             "listed",
             "show",
+        ),
+        "heads": (
+            "DECODER",
+            "DECODER_BIAS",
+            "HEADS",
+            "MASKED_LM",
+            "POOLER",
+            "SEQUENCE",
+            "SPAN",
+            "TOKEN",
+            "WORDS",
+            "Head",
+            "head_shapes",
+            "heads_among",
         ),
         "hub": (
             "HUB_FILES",

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.errors import CheckpointError, ConfigError, listed, show
+from numroberta.checkpoint.heads import DECODER, DECODER_BIAS, WORDS, head_shapes, linear_shapes, norm_shapes
 from numroberta.checkpoint.hub import INDEX, WEIGHTS, find_folder
 from numroberta.checkpoint.json_file import load_json
 from numroberta.checkpoint.safetensors_file import Array, Shape, StoredTensor, open_safetensors
@@ -243,9 +244,6 @@ def canonical_name(name: str) -> str:
 # Buffers that early versions of transformers saved; they hold 0, 1, 2, … and zeros.
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
-WORDS = "embeddings.word_embeddings.weight"
-DECODER = "lm_head.decoder.weight"
-
 
 def encoder_shapes(config: RobertaConfig) -> dict[str, Shape]:
     """The tensors every checkpoint has, by canonical name. A linear layer's weight is (out, in)."""
@@ -255,49 +253,16 @@ def encoder_shapes(config: RobertaConfig) -> dict[str, Shape]:
         "embeddings.position_embeddings.weight": (config.max_position_embeddings, hidden),
         "embeddings.token_type_embeddings.weight": (config.type_vocab_size, hidden),
     }
-    shapes |= _norm("embeddings.LayerNorm", hidden)
+    shapes |= norm_shapes("embeddings.LayerNorm", hidden)
     for i in range(config.num_hidden_layers):
         layer = f"encoder.layer.{i}"
         for part in ("self.query", "self.key", "self.value", "output.dense"):
-            shapes |= _linear(f"{layer}.attention.{part}", hidden, hidden)
-        shapes |= _norm(f"{layer}.attention.output.LayerNorm", hidden)
-        shapes |= _linear(f"{layer}.intermediate.dense", inner, hidden)
-        shapes |= _linear(f"{layer}.output.dense", hidden, inner)
-        shapes |= _norm(f"{layer}.output.LayerNorm", hidden)
+            shapes |= linear_shapes(f"{layer}.attention.{part}", hidden, hidden)
+        shapes |= norm_shapes(f"{layer}.attention.output.LayerNorm", hidden)
+        shapes |= linear_shapes(f"{layer}.intermediate.dense", inner, hidden)
+        shapes |= linear_shapes(f"{layer}.output.dense", hidden, inner)
+        shapes |= norm_shapes(f"{layer}.output.LayerNorm", hidden)
     return shapes
-
-
-def head_shapes(config: RobertaConfig, *, own_decoder: bool) -> dict[str, dict[str, Shape]]:
-    """The tensors of each head; a checkpoint has all of a head's or none."""
-    hidden, labels = config.hidden_size, config.num_labels
-    heads: dict[str, dict[str, Shape]] = {
-        "pooler": _linear("pooler.dense", hidden, hidden),
-        "masked language model": {
-            **_linear("lm_head.dense", hidden, hidden),
-            **_norm("lm_head.layer_norm", hidden),
-            "lm_head.bias": (config.vocab_size,),
-        },
-        "sequence classification": {
-            **_linear("classifier.dense", hidden, hidden),
-            **_linear("classifier.out_proj", labels, hidden),
-        },
-        "token classification": _linear("classifier", labels, hidden),
-        "question answering": _linear("qa_outputs", 2, hidden),
-    }
-    if own_decoder:
-        heads["masked language model"][DECODER] = (config.vocab_size, hidden)
-    if any(name.endswith("ForMultipleChoice") for name in config.architectures):
-        # Its classifier gives one score a choice: another head under the name of token classification's.
-        del heads["token classification"]
-    return heads
-
-
-def _linear(name: str, outputs: int, inputs: int) -> dict[str, Shape]:
-    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-
-def _norm(name: str, size: int) -> dict[str, Shape]:
-    return {f"{name}.weight": (size,), f"{name}.bias": (size,)}
 
 
 def _name_tensors(folder: Path, in_files: Mapping[str, StoredTensor], config: RobertaConfig) -> dict[str, StoredTensor]:
@@ -336,7 +301,7 @@ def _settle_decoder(found: dict[str, StoredTensor], config: RobertaConfig) -> No
     decoder's is the one that transformers adds.
     """
     if "lm_head.decoder.bias" in found:
-        found["lm_head.bias"] = found.pop("lm_head.decoder.bias")
+        found[DECODER_BIAS] = found.pop("lm_head.decoder.bias")
     if config.tie_word_embeddings and DECODER in found:
         if WORDS not in found:
             found[WORDS] = found.pop(DECODER)

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from numroberta.arithmetic import (
     POOLINGS,
     PRECISIONS,
-    Read,
     Roberta,
+    TextOutput,
     heads,
     normalize as normalized,
     pool,
@@ -237,7 +237,9 @@ class TextEncoder:
         # The last layer need not compute the tokens that nobody reads.
         wanted = [np.zeros(1, np.int64)] * len(texts) if modes == ("cls",) and not skip else None
         vectors: Array = np.stack(
-            self.model.read(texts, lambda read: pool(read.last, modes, skip), wanted=wanted, most_texts=batch_size)
+            self.model.run(
+                texts, lambda output: pool(output.last_hidden_state, modes, skip), wanted=wanted, most_texts=batch_size
+            )
         )
         if merge is not None:
             vectors = merge(vectors)
@@ -246,14 +248,14 @@ class TextEncoder:
         return vectors
 
     def _rows(self, ids: Iterable[Sequence[int]]) -> list[tuple[Array, Array]]:
-        """Ids with their positions, as `Roberta.read` takes them."""
+        """Ids with their positions, as `Roberta.run` takes them."""
         rows = [np.asarray(row, np.int64) for row in ids]
         return [(row, self.model.position_ids(row)) for row in rows]
 
     def _token_embeddings(self, texts: Sequence[str], prompt: str, batch_size: int) -> list[Array]:
         refuse_other_than_strings(texts)
         ids, dropped = self._sentence_ids(texts, prompt)
-        rows = self.model.read(self._rows(ids), lambda read: read.last.T.copy(), most_texts=batch_size)
+        rows = self.model.run(self._rows(ids), lambda output: output.last_hidden_state.T.copy(), most_texts=batch_size)
         warn_of_cuts(sum(map(bool, dropped)), len(texts), sum(dropped), self.max_length)
         return rows
 
@@ -373,10 +375,10 @@ class TextEncoder:
             raise ValueError(f"layers={list(layers)}, expected numbers from {-depth - 1} to {depth}, at least one")
         last_only = chosen == [depth]
 
-        def use(read: Read) -> Array:
+        def use(output: TextOutput) -> Array:
             if last_only:
-                return read.last.T.copy()  # (hidden, tokens) -> (tokens, hidden)
-            return np.mean([read.hidden_states[layer] for layer in chosen], axis=0).T
+                return output.last_hidden_state.T.copy()  # (hidden, tokens) -> (tokens, hidden)
+            return np.mean([output.hidden_states[layer] for layer in chosen], axis=0).T
 
         before, after = self._frame
         size = self.max_length - len(before) - len(after)
@@ -386,7 +388,7 @@ class TextEncoder:
             for body, spans in zip(bodies, parts, strict=True)
             for part in spans
         ]
-        read = iter(self.model.read(self._rows(ids), use, output_hidden_states=not last_only, most_texts=batch_size))
+        read = iter(self.model.run(self._rows(ids), use, output_hidden_states=not last_only, most_texts=batch_size))
         return [self._joined([(part, next(read)) for part in spans]) for spans in parts]
 
     def _joined(self, read: list[tuple[Window, Array]]) -> Array:
@@ -426,9 +428,9 @@ class TextEncoder:
         texts = [text] if isinstance(text, str) else list(text)
         rows = [self._masked_ids(one) for one in texts]
         masks = [np.flatnonzero(np.asarray(row) == self.tokenizer.mask_token_id) for row in rows]
-        logits = self.model.read(
+        logits = self.model.run(
             self._rows(rows),
-            lambda read: heads.masked_lm(self.model.tensors, read.last, self.config.layer_norm_eps),
+            lambda output: heads.masked_lm(self.model.tensors, output.last_hidden_state, self.config.layer_norm_eps),
             wanted=masks,
         )
         found: list[Any] = []
@@ -471,9 +473,9 @@ class TextEncoder:
         rows = [tasks.text_or_pair(text) for text in ([texts] if single else texts)]
         ids, dropped = self.tokenizer.encode_ids(rows, max_length=self.max_length)
         warn_of_cuts(sum(map(bool, dropped)), len(rows), sum(dropped), self.max_length)
-        logits = self.model.read(
+        logits = self.model.run(
             self._rows(ids),
-            lambda read: heads.sequence(self.model.tensors, read.last)[:, 0],
+            lambda output: heads.sequence(self.model.tensors, output.last_hidden_state)[:, 0],
             wanted=[np.zeros(1, np.int64)] * len(ids),
             most_texts=batch_size,
         )
@@ -511,9 +513,9 @@ class TextEncoder:
             warn_of_cuts(sum(map(bool, dropped)), len(texts), sum(dropped), self.max_length)
         parts = [[encoding, *encoding.overflowing] for encoding in encodings]
         logits = iter(
-            self.model.read(
+            self.model.run(
                 self._rows(part.ids for row in parts for part in row),
-                lambda read: heads.token(self.model.tensors, read.last),
+                lambda output: heads.token(self.model.tensors, output.last_hidden_state),
                 most_texts=batch_size,
             )
         )
@@ -569,8 +571,9 @@ class TextEncoder:
             return_overflowing_tokens=True,
         )
         parts = [encoding, *encoding.overflowing]
-        logits = self.model.read(
-            self._rows(part.ids for part in parts), lambda read: heads.span(self.model.tensors, read.last)
+        logits = self.model.run(
+            self._rows(part.ids for part in parts),
+            lambda output: heads.span(self.model.tensors, output.last_hidden_state),
         )
         found = tasks.answers(
             context,

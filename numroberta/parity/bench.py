@@ -23,7 +23,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from numroberta import __version__, textbook
 from numroberta.arithmetic import Roberta
-from numroberta.checkpoint import Checkpoint, open_checkpoint, open_safetensors
+from numroberta.checkpoint import (
+    DECODER,
+    DECODER_BIAS,
+    HEADS,
+    MASKED_LM,
+    SEQUENCE,
+    WORDS,
+    Checkpoint,
+    heads_among,
+    open_checkpoint,
+    open_safetensors,
+)
 from numroberta.model import TextEncoder
 from numroberta.parity import diagnosis
 from numroberta.parity.diagnosis import INPUT, Diagnosis, Given, in_order
@@ -73,17 +84,14 @@ def trace(
 
 def heads(weights: Mapping[str, Array], x: Array, eps: float, acts: dict[str, Array]) -> None:
     """The logits of every head that the weights have, from the last hidden state (b, n, d), into `acts`."""
-    if "lm_head.dense.weight" in weights:
-        y = textbook.gelu(textbook.linear(weights, "lm_head.dense", x, acts))
-        y = acts["lm_head.layer_norm"] = textbook.layer_norm(weights, "lm_head.layer_norm", y, eps)
-        decoder = weights.get("lm_head.decoder.weight", weights["embeddings.word_embeddings.weight"])
-        acts["lm_head"] = y @ decoder.T + weights["lm_head.bias"]  # (b, n, d) -> (b, n, vocabulary)
-    if "classifier.dense.weight" in weights:
-        y = np.tanh(textbook.linear(weights, "classifier.dense", x[:, 0], acts))
-        textbook.linear(weights, "classifier.out_proj", y, acts)  # (b, d) -> (b, labels)
-    for name in ("classifier", "qa_outputs"):
-        if f"{name}.weight" in weights:
-            textbook.linear(weights, name, x, acts)  # (b, n, d) -> (b, n, labels), (b, n, start and end)
+    for name in heads_among(weights):
+        first, *others = HEADS[name].layers
+        y = textbook.linear(weights, first, x[:, 0] if HEADS[name].first_token else x, acts)
+        if name == SEQUENCE:
+            textbook.linear(weights, others[0], np.tanh(y), acts)  # (b, d) -> (b, labels)
+        elif name == MASKED_LM:
+            y = acts[others[0]] = textbook.layer_norm(weights, others[0], textbook.gelu(y), eps)
+            acts["lm_head"] = y @ weights.get(DECODER, weights[WORDS]).T + weights[DECODER_BIAS]  # -> (b, n, vocab)
 
 
 def batch(model: TextEncoder, texts: Sequence[str]) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta import textbook
+from numroberta.checkpoint import DECODER, DECODER_BIAS, HEADS, MASKED_LM, SEQUENCE, SPAN, TOKEN, WORDS
 
 Array = NDArray[Any]
 Step = Callable[["Forward", str], Array]  # the pass and the name of the value -> the value
@@ -184,6 +185,17 @@ def context(
     return merge(f[of_layer(name, "attention.probs")] @ split(f, f[of_layer(name, "attention.self.value")]))
 
 
+def last_hidden_state(f: Forward, name: str) -> Array:
+    return f.last
+
+
+def first_tokens(f: Forward, name: str) -> Array:
+    return f.last[:, 0]
+
+
+LM_DENSE, LM_NORM = HEADS[MASKED_LM].layers
+CLASSIFIER_DENSE, CLASSIFIER_OUT = HEADS[SEQUENCE].layers
+
 # The input of every linear layer, and the two terms under every layer norm: what is carried past, what is added.
 INPUTS: dict[str, Callable[[Forward, str], Array]] = {
     f"{LAYER}.attention.self.query": lambda f, name: f.input(name),
@@ -192,12 +204,8 @@ INPUTS: dict[str, Callable[[Forward, str], Array]] = {
     f"{LAYER}.attention.output.dense": lambda f, name: f[of_layer(name, "attention.context")],
     f"{LAYER}.intermediate.dense": lambda f, name: f[of_layer(name, "attention.output")],
     f"{LAYER}.output.dense": lambda f, name: f[of_layer(name, "intermediate")],
-    "pooler.dense": lambda f, name: f.last[:, 0],
-    "lm_head.dense": lambda f, name: f.last,
-    "classifier.dense": lambda f, name: f.last[:, 0],
-    "classifier.out_proj": lambda f, name: np.tanh(f["classifier.dense"]),
-    "classifier": lambda f, name: f.last,
-    "qa_outputs": lambda f, name: f.last,
+    **{head.layers[0]: first_tokens if head.first_token else last_hidden_state for head in HEADS.values()},
+    CLASSIFIER_OUT: lambda f, name: np.tanh(f[CLASSIFIER_DENSE]),
 }
 RESIDUALS: dict[str, Callable[[Forward, str], Array]] = {
     f"{LAYER}.attention.output": lambda f, name: f.input(name),
@@ -221,13 +229,12 @@ def embeddings(f: Forward, name: str, way: Way = layer_norm, parts: tuple[str, .
 
 
 def head_norm(f: Forward, name: str, way: Way = layer_norm, gelu: Callable[[Array], Array] = exact_gelu) -> Array:
-    return way(f, name, gelu(f["lm_head.dense"]))
+    return way(f, name, gelu(f[LM_DENSE]))
 
 
 def decoder(f: Forward, name: str, bias: bool = True) -> Array:
-    own = "lm_head.decoder.weight"
-    weight = f.weight(own if own in f.given.weights else "embeddings.word_embeddings.weight")
-    return f["lm_head.layer_norm"] @ weight.T + (f.weight("lm_head.bias") if bias else 0)
+    weight = f.weight(DECODER if DECODER in f.given.weights else WORDS)
+    return f[LM_NORM] @ weight.T + (f.weight(DECODER_BIAS) if bias else 0)
 
 
 def position_embeddings(f: Forward, name: str, ids: Callable[[Forward], Array] = position_ids) -> Array:
@@ -256,10 +263,10 @@ STEPS: dict[str, Step] = {
     f"{LAYER}.output": added(layer_norm, f"{LAYER}.output"),
     "pooler.dense": through(linear, "pooler.dense"),
     "pooler": lambda f, name: np.tanh(f["pooler.dense"]),
-    "lm_head.dense": through(linear, "lm_head.dense"),
-    "lm_head.layer_norm": head_norm,
+    LM_DENSE: through(linear, LM_DENSE),
+    LM_NORM: head_norm,
     "lm_head": decoder,
-    **{name: through(linear, name) for name in ("classifier.dense", "classifier.out_proj", "classifier", "qa_outputs")},
+    **{name: through(linear, name) for head in (SEQUENCE, TOKEN, SPAN) for name in HEADS[head].layers},
 }
 
 
@@ -476,7 +483,7 @@ def from_unmoved(values: Array) -> Array:
 def wrong_norms(given: Given) -> Iterator[Mistake]:
     def everywhere(way: Way) -> Iterator[dict[str, Step]]:
         steps: dict[str, Step] = {name: added(way, name) for name in RESIDUALS}
-        steps |= {"embeddings": partial(embeddings, way=way), "lm_head.layer_norm": partial(head_norm, way=way)}
+        steps |= {"embeddings": partial(embeddings, way=way), LM_NORM: partial(head_norm, way=way)}
         yield steps
         yield from ({name: step} for name, step in steps.items())
 
@@ -564,7 +571,7 @@ def wrong_activations() -> Iterator[Mistake]:
     ):  # fmt: skip
         steps: dict[str, Step] = {
             f"{LAYER}.intermediate": partial(activate, gelu=gelu),
-            "lm_head.layer_norm": partial(head_norm, gelu=gelu),
+            LM_NORM: partial(head_norm, gelu=gelu),
         }
         yield Mistake(what, steps)
 

@@ -25,7 +25,7 @@ from numroberta.model import softmax
 from numroberta.tokenizer import SYMBOL_TO_BYTE
 
 if TYPE_CHECKING:
-    from numroberta.arithmetic import Read
+    from numroberta.arithmetic import TextOutput
     from numroberta.model import TextEncoder
     from numroberta.tokenizer import Encoding
 
@@ -45,13 +45,13 @@ def examine(model: TextEncoder, texts: Sequence[str]) -> dict[str, Any]:
         raise ValueError(f"{len(texts)} texts, expected 1 to {MOST_TEXTS} on one page")
     encodings = model.tokenizer(list(texts), max_length=min(MOST_TOKENS, model.max_length))
     rows = [np.asarray(encoding.ids, np.int64) for encoding in encodings]
-    reads = model.model.read(
+    outputs = model.model.run(
         [(row, model.model.position_ids(row)) for row in rows],
         drawn,
         output_hidden_states=True,
         output_attentions=True,
     )
-    vectors = [vector for vector, _ in reads]  # (hidden, n) each
+    vectors = [vector for vector, _ in outputs]  # (hidden, n) each
     means = np.stack([vector.mean(axis=1) for vector in vectors])  # (texts, hidden)
     return {
         "model": model.checkpoint.name,
@@ -66,7 +66,7 @@ def examine(model: TextEncoder, texts: Sequence[str]) -> dict[str, Any]:
                 "written": written_in_place(model, encoding),
             }
             | pictures
-            for text, encoding, (_, pictures) in zip(texts, encodings, reads, strict=True)
+            for text, encoding, (_, pictures) in zip(texts, encodings, outputs, strict=True)
         ],
         "similarity": rounded(cosine_similarity(means, means), 3),
         "pairs": {f"{a}-{b}": carried_by(vectors[a], vectors[b]) for a, b in combinations(range(len(texts)), 2)},
@@ -94,21 +94,21 @@ def readable(token: str) -> str:
     return token_bytes(token).decode("utf-8", "backslashreplace")
 
 
-def drawn(read: Read) -> tuple[Array, dict[str, Any]]:
+def drawn(output: TextOutput) -> tuple[Array, dict[str, Any]]:
     """A text's token vectors, (hidden, n) in float64, and what the page draws of its way through the layers."""
-    return read.last.astype(np.float64), {"attention": attention_maps(read)} | path(read)
+    return output.last_hidden_state.astype(np.float64), {"attention": attention_maps(output)} | path(output)
 
 
-def attention_maps(read: Read) -> str:
+def attention_maps(output: TextOutput) -> str:
     """Thousandths of (layers, heads + 1, queries, keys), little-endian uint16 in base64; last of a layer: the mean."""
-    layers = np.stack(read.attentions).astype(np.float64)  # (layers, heads, n, n)
+    layers = np.stack(output.attentions).astype(np.float64)  # (layers, heads, n, n)
     with_mean = np.concatenate([layers, layers.mean(axis=1, keepdims=True)], axis=1)  # -> (layers, heads + 1, n, n)
     return packed(with_mean * 1000, "<u2")
 
 
-def path(read: Read) -> dict[str, Any]:
+def path(output: TextOutput) -> dict[str, Any]:
     """Each token's ‖xₗ‖, (1 + layers, n), and the cosine of xₗ with xₗ₋₁, (layers, n)."""
-    states = np.stack(read.hidden_states).astype(np.float64)  # (1 + layers, hidden, n)
+    states = np.stack(output.hidden_states).astype(np.float64)  # (1 + layers, hidden, n)
     norms = np.linalg.norm(states, axis=1)  # (1 + layers, n)
     cosines = (states[1:] * states[:-1]).sum(axis=1) / (norms[1:] * norms[:-1])  # (layers, n)
     return {"norms": rounded(norms, 2), "cosines": rounded(cosines, 3)}
@@ -127,17 +127,15 @@ def written_in_place(model: TextEncoder, encoding: Encoding) -> list[dict[str, A
     hidden_at = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
     variants = [(np.where(np.arange(len(ids)) == i, mask_id, ids), positions) for i in hidden_at]
 
-    def expected(read: Read) -> Array:
+    def expected(output: TextOutput) -> Array:
         logits = heads.masked_lm(
-            model.model.tensors, read.last, model.config.layer_norm_eps
+            model.model.tensors, output.last_hidden_state, model.config.layer_norm_eps
         )  # (hidden, 1) -> (vocab, 1)
         return softmax(logits[:, 0].astype(np.float64))
 
     found: list[dict[str, Any] | None] = [None] * len(ids)
     wanted = [np.array([i]) for i in hidden_at]
-    for i, probs in zip(
-        hidden_at, model.model.read(variants, expected, wanted=wanted) if variants else (), strict=True
-    ):
+    for i, probs in zip(hidden_at, model.model.run(variants, expected, wanted=wanted) if variants else (), strict=True):
         found[i] = prediction(model, probs, int(ids[i]), mask_id)
     return found
 

@@ -27,19 +27,19 @@ def expected_of(model, ids, mask=None):
 
 def assert_equal(model, ids, mask=None, close=CLOSE):
     """Every hidden state and attention of every real token, and the pooled vector; zero at padding."""
-    found = model(ids, mask, output_hidden_states=True, output_attentions=True)
+    output = model(ids, mask, output_hidden_states=True, output_attentions=True)
     expected = expected_of(model, ids, mask)
     real = np.ones(np.shape(ids), bool) if mask is None else np.asarray(mask) != 0
     pairs = real[:, None, :, None] & real[:, None, None, :]  # (b, n) -> (b, 1, n, n)
-    assert len(found.hidden_states) == len(expected.hidden_states)
-    for a, b in zip(found.hidden_states, expected.hidden_states, strict=True):
+    assert len(output.hidden_states) == len(expected.hidden_states)
+    for a, b in zip(output.hidden_states, expected.hidden_states, strict=True):
         np.testing.assert_allclose(a, b * real[..., None], rtol=0, atol=close)  # measured: 7.8e-15
-    for a, b in zip(found.attentions, expected.attentions, strict=True):
+    for a, b in zip(output.attentions, expected.attentions, strict=True):
         np.testing.assert_allclose(a, b * pairs, rtol=0, atol=close)  # measured: 4.8e-15
-    assert np.array_equal(found.last_hidden_state, found.hidden_states[-1])
+    assert np.array_equal(output.last_hidden_state, output.hidden_states[-1])
     if expected.pooler_output is not None:
         # measured: 2.9e-15
-        np.testing.assert_allclose(found.pooler_output[real[:, 0]], expected.pooler_output[real[:, 0]], atol=close)
+        np.testing.assert_allclose(output.pooler_output[real[:, 0]], expected.pooler_output[real[:, 0]], atol=close)
 
 
 @st.composite
@@ -140,8 +140,8 @@ def test_wanted_columns_are_those_of_the_whole(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     texts = [(ids := rng.integers(4, 30, n), model.position_ids(ids)) for n in lengths]
     wanted = [np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=n)), int) for n in lengths]
-    whole = model.read(texts, lambda read: read.last.copy())
-    some = model.read(texts, lambda read: read.last.copy(), wanted=wanted)
+    whole = model.run(texts, lambda output: output.last_hidden_state.copy())
+    some = model.run(texts, lambda output: output.last_hidden_state.copy(), wanted=wanted)
     for all_columns, columns, chosen in zip(whole, some, wanted, strict=True):
         np.testing.assert_allclose(columns, all_columns[:, chosen], atol=CLOSE)  # measured: 8.9e-16
 
@@ -175,10 +175,10 @@ def test_the_full_size_equals_the_textbook_in_float64(full_size_folder):
 def test_a_batch_without_texts_and_a_text_without_tokens_are_zeros():
     model = random_model.roberta()
     assert model(np.zeros((0, 4), int)).last_hidden_state.shape == (0, 4, 24)
-    found = model([[0, 9, 2], [0, 9, 2]], [[0, 0, 0], [1, 1, 1]], output_attentions=True)
-    assert np.all(found.last_hidden_state[0] == 0)
-    assert all(np.all(layer[0] == 0) for layer in found.attentions)
-    np.testing.assert_allclose(found.last_hidden_state[1], model([[0, 9, 2]]).last_hidden_state[0], atol=CLOSE)
+    output = model([[0, 9, 2], [0, 9, 2]], [[0, 0, 0], [1, 1, 1]], output_attentions=True)
+    assert np.all(output.last_hidden_state[0] == 0)
+    assert all(np.all(layer[0] == 0) for layer in output.attentions)
+    np.testing.assert_allclose(output.last_hidden_state[1], model([[0, 9, 2]]).last_hidden_state[0], atol=CLOSE)
     assert np.all(model([[0, 9, 2]], [[0, 0, 0]]).last_hidden_state == 0)
 
 

@@ -35,11 +35,11 @@ def folder_of(full_size_folder):
 def computed(model, tensors):
     """The tensors of a recording, as `Roberta` computes them."""
     out = model(tensors["input_ids"], tensors["attention_mask"], output_hidden_states=True, output_attentions=True)
-    found = {"embeddings": out.hidden_states[0]}
+    activations = {"embeddings": out.hidden_states[0]}
     for layer, (probs, hidden) in enumerate(zip(out.attentions, out.hidden_states[1:], strict=True)):
-        found |= {f"encoder.layer.{layer}.attention.probs": probs, f"encoder.layer.{layer}.output": hidden}
-    found |= {} if out.pooler_output is None else {"pooler": out.pooler_output}
-    return {name: found[name] for name in tensors if name not in INPUTS}
+        activations |= {f"encoder.layer.{layer}.attention.probs": probs, f"encoder.layer.{layer}.output": hidden}
+    activations |= {} if out.pooler_output is None else {"pooler": out.pooler_output}
+    return {name: activations[name] for name in tensors if name not in INPUTS}
 
 
 def test_recordings_are_small_and_complete():
@@ -64,9 +64,9 @@ def test_a_recording_was_made_with_these_weights(name, folder_of):
 @pytest.mark.parametrize("name", ALL)
 def test_in_float64_every_hidden_state_attention_and_pooled_vector_is_pytorchs(name, folder_of):
     tensors, _ = recording(name)
-    found = computed(numroberta.load(folder_of[name], dtype="float64").model, tensors)
+    activations = computed(numroberta.load(folder_of[name], dtype="float64").model, tensors)
     starts = tensors["attention_mask"][:, 0] == 1  # transformers pools position 0, be it padding or not
-    for key, value in found.items():
+    for key, value in activations.items():
         rows = starts if key == "pooler" else slice(None)
         np.testing.assert_allclose(value[rows], tensors[key][rows], rtol=0, atol=CLOSE, err_msg=key)
 

@@ -40,17 +40,17 @@ def _nothing_is_left_behind():
 
 
 @given(LENGTHS, st.integers(1, 40), st.booleans(), st.integers(1, 4))
-def test_every_text_is_in_one_group_which_is_not_too_large(lengths, most_texts, alone, at_least):
-    groups = schedule.groups(lengths, most_texts, alone, at_least)
+def test_every_text_is_in_one_group_which_is_not_too_large(lengths, most_texts, one_text_each, at_least):
+    groups = schedule.groups(lengths, most_texts, one_text_each, at_least)
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
     for group in groups:
-        assert len(group) <= (1 if alone else most_texts)
+        assert len(group) <= (1 if one_text_each else most_texts)
         assert len(group) == 1 or sum(lengths[i] for i in group) <= schedule.COLUMNS
 
 
 @given(LENGTHS.filter(lambda lengths: sum(lengths) > 2000), st.integers(2, 4))
 def test_enough_work_gives_each_thread_a_group(lengths, threads):
-    assert len(schedule.groups(lengths, 32, alone=False, at_least=threads)) >= threads
+    assert len(schedule.groups(lengths, 32, one_text_each=False, at_least=threads)) >= threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -60,12 +60,12 @@ def test_results_come_in_the_order_of_the_jobs_with_blas_held_to_one_thread(numb
     def job(i):
         def work(share):
             time.sleep(0.001 * (i % 3))
-            return i, set(blas_threads()), sum(share(lambda part, scratch: part.stop, [slice(i), slice(2 * i)]))
+            return i, set(blas_threads()), sum(share.run(lambda part, scratch: part.stop, [slice(i), slice(2 * i)]))
 
         return work
 
-    found = schedule.run([job(i) for i in range(number)], threads, "float32", one_at_a_time)
-    assert found == [(i, {1}, 3 * i) for i in range(number)]
+    results = schedule.run([job(i) for i in range(number)], threads, "float32", one_at_a_time)
+    assert results == [(i, {1}, 3 * i) for i in range(number)]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
@@ -76,20 +76,20 @@ def test_a_team_gives_what_one_thread_gives_in_the_order_of_the_parts(threads):
         time.sleep(0.001 * (part.start % 3))
         return part.start, threading.current_thread().name
 
-    expected = [i for i, _ in schedule.alone(Scratch("float32"))(function, parts)]
+    expected = [i for i, _ in schedule.alone(Scratch("float32")).run(function, parts)]
     with schedule.team(threads, "float32") as share:
         for _ in range(3):
-            found = list(share(function, parts))
-            assert [i for i, _ in found] == expected
-            assert len({name for _, name in found}) == min(threads, 2)  # the caller's thread, and "numroberta"
-        assert list(share(function, [])) == []
+            results = list(share.run(function, parts))
+            assert [i for i, _ in results] == expected
+            assert len({name for _, name in results}) == min(threads, 2)  # the caller's thread, and "numroberta"
+        assert list(share.run(function, [])) == []
 
 
 def test_members_of_a_team_have_scratch_memory_of_their_own():
     with schedule.team(3, "float64") as share:
-        found = share(lambda part, scratch: scratch("a", (2,)), [slice(i) for i in range(3)])
-    assert {a.dtype for a in found} == {np.dtype("float64")}
-    assert not any(np.shares_memory(found[i], found[j]) for i in range(3) for j in range(i))
+        results = share.run(lambda part, scratch: scratch("a", (2,)), [slice(i) for i in range(3)])
+    assert {a.dtype for a in results} == {np.dtype("float64")}
+    assert not any(np.shares_memory(results[i], results[j]) for i in range(3) for j in range(i))
 
 
 @pytest.mark.parametrize("failure", [ValueError, MemoryError, KeyboardInterrupt, SystemExit])
@@ -125,7 +125,7 @@ def test_what_a_member_of_a_team_raises_is_raised_when_all_have_ended(failing):
         running.discard(part.start)
 
     with schedule.team(3, "float32") as share, pytest.raises(ValueError, match=f"part {failing}"):
-        share(function, [slice(i, i) for i in range(3)])
+        share.run(function, [slice(i, i) for i in range(3)])
     assert running == {failing}
 
 
@@ -143,7 +143,7 @@ def test_ctrl_c_ends_the_run(slow, one_at_a_time):
                 time.sleep(0.01)
             ends.append(here)
 
-        list(share(part, [slice(0), slice(1)]))
+        list(share.run(part, [slice(0), slice(1)]))
 
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
@@ -178,8 +178,8 @@ def test_cores_are_those_this_process_may_use():
     code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
     code += "from numroberta.arithmetic.schedule import available_cores; print(available_cores())"
     root = Path(__file__).parents[2]
-    found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert found.stdout == "1\n"
+    child = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert child.stdout == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -213,9 +213,9 @@ def test_a_containers_quota_is_read_as_version_2_and_1_write_it(files, cores, mo
 
 def test_without_threadpoolctl_the_jobs_run_one_after_the_other(monkeypatch):
     monkeypatch.setattr(schedule, "_controller", lambda: None)
-    found = schedule.run([lambda share: (threading.current_thread(), blas_threads())] * 5, 4, "float32")
-    assert {thread for thread, _ in found} == {threading.main_thread()}
-    assert all(2 in threads for _, threads in found)  # BLAS keeps its own
+    results = schedule.run([lambda share: (threading.current_thread(), blas_threads())] * 5, 4, "float32")
+    assert {thread for thread, _ in results} == {threading.main_thread()}
+    assert all(2 in threads for _, threads in results)  # BLAS keeps its own
 
 
 @pytest.mark.parametrize(

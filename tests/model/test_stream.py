@@ -62,11 +62,11 @@ def test_a_stream_gives_what_encode_gives_and_reads_no_further_than_a_window(sma
 
 def test_identical_texts_of_a_window_are_computed_once(small, monkeypatch):
     computed = []
-    read = type(small.model).read
+    run = type(small.model).run
     monkeypatch.setattr(
         type(small.model),
-        "read",
-        lambda self, texts, *rest, **more: (computed.append(len(texts)), read(self, texts, *rest, **more))[1],
+        "run",
+        lambda self, texts, *rest, **more: (computed.append(len(texts)), run(self, texts, *rest, **more))[1],
     )
     vectors = small.encode(["the sand", "an inner thing"] * 700)
     assert computed == [2, 2]

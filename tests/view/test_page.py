@@ -289,12 +289,12 @@ def percents(weights):
 def attentions(tiny, text):
     """(layers, heads, n, n) of a text, computed beside the others as the page has it: rounding is then the same."""
     rows = [np.array(tiny.tokenizer(other).ids) for other in TEXTS]
-    reads = tiny.model.read(
+    outputs = tiny.model.run(
         [(row, tiny.model.position_ids(row)) for row in rows],
-        lambda read: [layer.astype(np.float64) for layer in read.attentions],
+        lambda output: [layer.astype(np.float64) for layer in output.attentions],
         output_attentions=True,
     )
-    return np.stack(reads[text])
+    return np.stack(outputs[text])
 
 
 def test_a_click_on_a_head_and_a_mouse_over_a_token_show_numpys_numbers(open_page, findings, tiny):
