@@ -1,6 +1,7 @@
 """A folder, a hub name or the built-in model: its config, its tokenizer files, its tensors by name, mapped.
 
-checkpoint         `open_checkpoint`: files, names and shapes
+checkpoint         `open_checkpoint`: names and shapes of tensors
+folder             what lies in a folder
 config             `config.json`, checked
 hub                from a name to a folder
 safetensors_file   the mapped tensors of a safetensors file
