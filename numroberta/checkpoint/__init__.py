@@ -5,6 +5,7 @@ folder             what lies in a folder
 config             `config.json`, checked
 hub                from a name to a folder
 safetensors_file   the mapped tensors of a safetensors file
+writing            safetensors files and whole folders, written
 json_file          JSON, with a sentence for what is wrong
 surrogates         half characters in a text
 errors             what is raised, and how messages quote
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
         lone_surrogate as lone_surrogate,
         refuse_lone_surrogates as refuse_lone_surrogates,
     )
+    from numroberta.checkpoint.writing import (
+        new_folder as new_folder,
+        write_checkpoint as write_checkpoint,
+        write_file as write_file,
+        write_json as write_json,
+        write_safetensors as write_safetensors,
+    )
 
 __getattr__, __dir__ = door(
     __name__,
@@ -67,6 +75,13 @@ __getattr__, __dir__ = door(
         "surrogates": (
             "lone_surrogate",
             "refuse_lone_surrogates",
+        ),
+        "writing": (
+            "new_folder",
+            "write_checkpoint",
+            "write_file",
+            "write_json",
+            "write_safetensors",
         ),
     },
 )

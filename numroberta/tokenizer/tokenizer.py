@@ -30,6 +30,7 @@ from numroberta.checkpoint import refuse_lone_surrogates
 from numroberta.tokenizer.backends import PythonBackend, TokenizersBackend, Tokens, trimmed
 from numroberta.tokenizer.bpe import to_text
 from numroberta.tokenizer.files import TokenizerSpec, load_tokenizer_spec
+from numroberta.tokenizer.saving import save_tokenizer
 from numroberta.tokenizer.windows import Span, windows
 
 Backend = Literal["python", "tokenizers"]
@@ -127,6 +128,13 @@ class Tokenizer:
             what = f"{spec.path} is {spec.foreign}, which" if spec.foreign else "backend='tokenizers'"
             raise ValueError(f"{what} needs the tokenizers package: pip install tokenizers")
         return cls(spec, backend)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, which transformers and the tokenizers library read.
+
+        The folder must exist.  A tokenizer loaded from it gives the same encodings.
+        """
+        save_tokenizer(replace(self._spec, max_length=self.max_length), Path(folder))
 
     def for_words(self) -> Tokenizer:
         """The same tokenizer for words that were cut out of their text: it puts a space in front of each.
