@@ -1,10 +1,12 @@
 """A folder, a hub name or the built-in model: its config, its tokenizer files, its tensors by name, mapped.
 
-checkpoint         `open_checkpoint`: files, names and shapes
+checkpoint         `open_checkpoint`: names and shapes of tensors
+folder             what lies in a folder
 config             `config.json`, checked
 heads              each head's tensors, their shapes, what it reads
 hub                from a name to a folder
 safetensors_file   the mapped tensors of a safetensors file
+writing            safetensors files and whole folders, written
 json_file          JSON, with a sentence for what is wrong
 surrogates         half characters in a text
 errors             what is raised, and how messages quote
@@ -51,6 +53,13 @@ if TYPE_CHECKING:
         lone_surrogate as lone_surrogate,
         refuse_lone_surrogates as refuse_lone_surrogates,
     )
+    from numroberta.checkpoint.writing import (
+        new_folder as new_folder,
+        write_checkpoint as write_checkpoint,
+        write_file as write_file,
+        write_json as write_json,
+        write_safetensors as write_safetensors,
+    )
 
 __getattr__, __dir__ = door(
     __name__,
@@ -93,6 +102,13 @@ __getattr__, __dir__ = door(
         "surrogates": (
             "lone_surrogate",
             "refuse_lone_surrogates",
+        ),
+        "writing": (
+            "new_folder",
+            "write_checkpoint",
+            "write_file",
+            "write_json",
+            "write_safetensors",
         ),
     },
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from numroberta.checkpoint.errors import ConfigError, show
@@ -62,13 +62,30 @@ class RobertaConfig:
         """Outputs of a classification head."""
         return len(self.id2label)
 
+    def to_dict(self) -> dict[str, Any]:
+        """What `config.json` says, under transformers' names: `from_dict` and transformers make the same config of it.
+
+        >>> config = RobertaConfig.from_dict({
+        ...     "model_type": "roberta", "vocab_size": 100, "hidden_size": 16, "num_hidden_layers": 2,
+        ...     "num_attention_heads": 4, "intermediate_size": 32, "max_position_embeddings": 20})
+        >>> RobertaConfig.from_dict(config.to_dict()) == config
+        True
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["architectures"] = list(self.architectures)
+        values["id2label"] = {str(number): label for number, label in self.id2label.items()}
+        values["label2id"] = {label: number for number, label in self.id2label.items()}
+        return values | {"hidden_act": "gelu", "position_embedding_type": "absolute"}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RobertaConfig:
-        """Read the parsed `config.json` of roberta, distilroberta, xlm-roberta or camembert.
+        """The config that the parsed `config.json` of a roberta, distilroberta, xlm-roberta or camembert describes.
 
-        The six sizes must be there (every transformers version writes them); any other key that is absent
-        has the default of transformers' `RobertaConfig`. Keys that concern training only are ignored.
-        Raises `ConfigError`, in one sentence, for a value that is impossible or a feature not computed here.
+        The six sizes must be there, as every version of transformers writes them.  Any other key that is absent has
+        the default of transformers' `RobertaConfig`.  Keys that concern training only are ignored.
+
+        Raises:
+            ConfigError: A value is impossible, or asks for something that this encoder does not compute.
         """
         if not isinstance(values, Mapping):
             raise ConfigError(f"a config is a JSON object, found {show(values)}")
@@ -111,15 +128,15 @@ class RobertaConfig:
 
 
 def _model_type(values: Mapping[str, Any], architectures: tuple[str, ...]) -> str:
-    found = values.get("model_type")
-    if found is None:
+    value = values.get("model_type")
+    if value is None:
         # Configs written before 2020 have no model_type; their class name tells.
         if any(name.startswith("Roberta") for name in architectures):
             return "roberta"
         raise ConfigError(f"model_type is missing; supported are {', '.join(MODEL_TYPES)}")
-    if found not in MODEL_TYPES:
-        raise ConfigError(f"model_type is {show(found)}, another architecture; supported are {', '.join(MODEL_TYPES)}")
-    return str(found)
+    if value not in MODEL_TYPES:
+        raise ConfigError(f"model_type is {show(value)}, another architecture; supported are {', '.join(MODEL_TYPES)}")
+    return str(value)
 
 
 def _refuse_what_is_not_computed(values: Mapping[str, Any]) -> None:
@@ -147,17 +164,17 @@ def _refuse_what_is_not_computed(values: Mapping[str, Any]) -> None:
 def _size(values: Mapping[str, Any], key: str, *, default: int | None = None, most: int = LARGEST_SIZE) -> int:
     if key not in values and default is None:
         raise ConfigError(f"{key} is missing; expected a positive whole number")
-    found = values.get(key, default)
-    if not _is_int(found) or not 1 <= found <= most:
-        raise ConfigError(f"{key} is {show(found)}; expected a whole number from 1 to {most}")
-    return int(found)
+    value = values.get(key, default)
+    if not _is_int(value) or not 1 <= value <= most:
+        raise ConfigError(f"{key} is {show(value)}; expected a whole number from 1 to {most}")
+    return int(value)
 
 
 def _token_id(values: Mapping[str, Any], key: str, default: int) -> int:
-    found = values.get(key, default)
-    if not _is_int(found) or not 0 <= found <= LARGEST_SIZE:
-        raise ConfigError(f"{key} is {show(found)}; expected a token id: a whole number from 0")
-    return int(found)
+    value = values.get(key, default)
+    if not _is_int(value) or not 0 <= value <= LARGEST_SIZE:
+        raise ConfigError(f"{key} is {show(value)}; expected a token id: a whole number from 0")
+    return int(value)
 
 
 def _optional_token_id(values: Mapping[str, Any], key: str, default: int) -> int | None:
@@ -165,35 +182,35 @@ def _optional_token_id(values: Mapping[str, Any], key: str, default: int) -> int
 
 
 def _layer_norm_eps(values: Mapping[str, Any]) -> float:
-    found = values.get("layer_norm_eps", 1e-12)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < 1:
-        raise ConfigError(f"layer_norm_eps is {show(found)}; expected a number between 0 and 1, such as 1e-05")
-    return float(found)
+    value = values.get("layer_norm_eps", 1e-12)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise ConfigError(f"layer_norm_eps is {show(value)}; expected a number between 0 and 1, such as 1e-05")
+    return float(value)
 
 
 def _flag(values: Mapping[str, Any], key: str, default: bool) -> bool:
-    found = values.get(key, default)
-    if not isinstance(found, bool):
-        raise ConfigError(f"{key} is {show(found)}; expected true or false")
-    return found
+    value = values.get(key, default)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key} is {show(value)}; expected true or false")
+    return value
 
 
 def _names(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    found = values.get(key) or []
-    if not isinstance(found, list | tuple) or not all(isinstance(name, str) for name in found):
-        raise ConfigError(f"{key} is {show(found)}; expected a list of names")
-    return tuple(found)
+    value = values.get(key) or []
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{key} is {show(value)}; expected a list of names")
+    return tuple(value)
 
 
 def _labels(values: Mapping[str, Any]) -> dict[int, str]:
-    found = values.get("id2label")
-    if found is None:
+    value = values.get("id2label")
+    if value is None:
         number = _size(values, "num_labels", default=2, most=MOST_LABELS)
         return {i: f"LABEL_{i}" for i in range(number)}
-    if not isinstance(found, Mapping):
-        raise ConfigError(f"id2label is {show(found)}; expected an object such as {{'0': 'negative'}}")
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"id2label is {show(value)}; expected an object such as {{'0': 'negative'}}")
     labels: dict[int, str] = {}
-    for key, label in found.items():
+    for key, label in value.items():
         if not isinstance(label, str):
             raise ConfigError(f"id2label gives {show(key)} the label {show(label)}; expected a string")
         try:
@@ -204,19 +221,19 @@ def _labels(values: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _problem_type(values: Mapping[str, Any]) -> str | None:
-    found = values.get("problem_type")
-    if found is not None and found not in PROBLEM_TYPES:
-        raise ConfigError(f"problem_type is {show(found)}; expected null or one of {', '.join(PROBLEM_TYPES)}")
-    return found
+    value = values.get("problem_type")
+    if value is not None and value not in PROBLEM_TYPES:
+        raise ConfigError(f"problem_type is {show(value)}; expected null or one of {', '.join(PROBLEM_TYPES)}")
+    return value
 
 
 def _dtype(values: Mapping[str, Any]) -> str | None:
     # transformers 5 writes "dtype", 4 wrote "torch_dtype"; very old files say "torch.float32".
-    found = values.get("dtype", values.get("torch_dtype"))
-    if found is not None and not isinstance(found, str):
-        raise ConfigError(f"dtype is {show(found)}; expected a name such as 'float32'")
-    return found.removeprefix("torch.") if found else None
+    value = values.get("dtype", values.get("torch_dtype"))
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"dtype is {show(value)}; expected a name such as 'float32'")
+    return value.removeprefix("torch.") if value else None
 
 
-def _is_int(found: object) -> bool:
-    return isinstance(found, int) and not isinstance(found, bool)
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -6,6 +6,7 @@ embed       texts to vectors, printed or written to a file
 search      the embedded texts nearest to a query
 tokenize    what the model reads in place of a text
 info        what a checkpoint consists of
+convert     a model as a new folder
 view        a page that shows what the model does with a text
 bench       `trace`, `compare` and `verify`, for whoever ports RoBERTa
 heads       `fill-mask`, `classify`, `tag`, `answer` and `words`
@@ -25,6 +26,7 @@ import warnings
 from collections.abc import Sequence
 
 from numroberta.cli.bench import add_compare, add_trace, add_verify
+from numroberta.cli.convert import add_convert
 from numroberta.cli.embed import add_embed
 from numroberta.cli.heads import add_answer, add_classify, add_fill_mask, add_tag, add_words
 from numroberta.cli.info import add_info
@@ -47,6 +49,7 @@ COMMANDS = (
     add_trace,
     add_compare,
     add_verify,
+    add_convert,
 )
 
 

@@ -4,6 +4,7 @@ text_encoder   `load`, and `TextEncoder`
 stream         any number of texts, a window at a time
 tasks          logits to answers
 sentence       what a sentence-transformers folder says
+saving         a model as a folder
 """
 
 from typing import TYPE_CHECKING

@@ -37,6 +37,7 @@ ACTIVATIONS: dict[str, Step] = {
     "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }
 TEXT_SETTINGS = [f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "xlm-roberta", "camembert")]
+MODEL_SETTINGS = "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def read_sentence_settings(checkpoint: Checkpoint) -> SentenceSettings:
         steps=tuple(steps),
         dimension=dimension,
         **_text_settings(checkpoint.model_folder),
-        **_model_settings(checkpoint.folder / "config_sentence_transformers.json"),
+        **_model_settings(checkpoint.folder / MODEL_SETTINGS),
     )
 
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -27,6 +28,7 @@ from numroberta.arithmetic import (
 )
 from numroberta.checkpoint import Checkpoint, open_checkpoint
 from numroberta.model import stream, tasks
+from numroberta.model.saving import save_folder
 from numroberta.model.sentence import read_sentence_settings
 from numroberta.model.stream import WINDOW
 from numroberta.tokenizer import (
@@ -410,6 +412,22 @@ class TextEncoder:
         """The tokenizer that puts a space in front of each word, and the ids of the pieces that are only that space."""
         blanks = {number for token in BLANKS if (number := self.tokenizer.token_to_id(token)) is not None}
         return self.tokenizer.for_words(), blanks
+
+    # --- Saving --------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str], dtype: str | None = None) -> None:
+        """Write this model as a new folder, which `load`, transformers and sentence-transformers read.
+
+        Args:
+            folder: Its name; it appears when everything is written.
+            dtype: "float32", "float16", "bfloat16" or "float64", to which the weights are rounded; None keeps that of
+                their file.
+
+        Raises:
+            CheckpointError: The folder is there already, or cannot be written.
+            ValueError: A weight is too large for float16.
+        """
+        save_folder(self.checkpoint, self.tokenizer, self.max_length, Path(folder), dtype)
 
     # --- Heads ---------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from numroberta.checkpoint import refuse_lone_surrogates
 from numroberta.tokenizer.backends import PythonBackend, TokenizersBackend, Tokens, trimmed
 from numroberta.tokenizer.bpe import to_text
 from numroberta.tokenizer.files import TokenizerSpec, load_tokenizer_spec
+from numroberta.tokenizer.saving import save_tokenizer
 from numroberta.tokenizer.windows import Span, windows
 
 Backend = Literal["python", "tokenizers"]
@@ -48,9 +49,7 @@ class Encoding:
     ids: list[int] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)  # their pieces; in byte symbols "Ġ" is a space
     offsets: list[Span] = field(default_factory=list)  # text[start:stop]; (0, 0) for special tokens
-    attention_mask: list[int] = field(
-        default_factory=list
-    )  # 1 everywhere: who makes a batch adds the padding
+    attention_mask: list[int] = field(default_factory=list)  # 1 everywhere: who makes a batch adds the padding
     special_tokens_mask: list[int] = field(default_factory=list)  # 1 for the special tokens around the text
     word_ids: list[int | None] = field(default_factory=list)  # the word of its text; None for special tokens
     sequence_ids: list[int | None] = field(default_factory=list)  # 0 first text, 1 second, None special tokens
@@ -129,6 +128,13 @@ class Tokenizer:
             what = f"{spec.path} is {spec.foreign}, which" if spec.foreign else "backend='tokenizers'"
             raise ValueError(f"{what} needs the tokenizers package: pip install tokenizers")
         return cls(spec, backend)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, which transformers and the tokenizers library read.
+
+        The folder must exist.  A tokenizer loaded from it gives the same encodings.
+        """
+        save_tokenizer(replace(self._spec, max_length=self.max_length), Path(folder))
 
     def for_words(self) -> Tokenizer:
         """The same tokenizer for words that were cut out of their text: it puts a space in front of each.
