@@ -10,6 +10,7 @@ view        a page that shows what the model does with a text
 bench       `trace`, `compare` and `verify`, for whoever ports RoBERTa
 heads       `fill-mask`, `classify`, `tag`, `answer` and `words`
 arguments   what several commands share: which model, which texts
+endings     signals, and errors that have something to add
 output      how vectors and answers are printed
 
 Exit codes: 0 done, 1 a comparison that failed, 2 unusable input or arguments, 130 interrupted (Ctrl-C),
@@ -26,6 +27,7 @@ from collections.abc import Sequence
 
 from numroberta.cli.bench import add_compare, add_trace, add_verify
 from numroberta.cli.embed import add_embed
+from numroberta.cli.endings import Terminated
 from numroberta.cli.heads import add_answer, add_classify, add_fill_mask, add_tag, add_words
 from numroberta.cli.info import add_info
 from numroberta.cli.search import add_search
@@ -69,8 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):  # `numroberta … | head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        print(f"numroberta: {error}", file=sys.stderr)
+        complain(error)
         return 2
-    except KeyboardInterrupt:
-        print("numroberta: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        complain(error)
+        return 143 if isinstance(error, Terminated) else 130
+
+
+def complain(error: BaseException) -> None:
+    """An error as a sentence on standard error, and what it has to add in a line each."""
+    for line in ("interrupted" if isinstance(error, KeyboardInterrupt) else error, *getattr(error, "__notes__", ())):
+        print(f"numroberta: {line}", file=sys.stderr)

@@ -58,15 +58,15 @@ def load_model(options: argparse.Namespace) -> TextEncoder:
 
 def add_field_options(parser: Any) -> None:
     """The options that say where in a file the texts are."""
+    from numroberta.corpus import FORMATS
+
     parser.add_argument(
         "--field",
         "--column",
         metavar="NAME",
         help="field or column of the text (default: text); in .csv and .tsv a number: there is no header line",
     )
-    parser.add_argument(
-        "--format", choices=["txt", "jsonl", "csv", "tsv", "parquet"], help="where the file's name does not say it"
-    )
+    parser.add_argument("--format", choices=FORMATS, help="where the file's name does not say it")
 
 
 def read_texts(arguments: Iterable[str]) -> Iterator[str]:
