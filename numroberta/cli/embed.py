@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numroberta.arithmetic import POOLINGS
-from numroberta.cli.arguments import Parsers, add_field_options, add_model_options, add_texts, load_model, read_texts
+from numroberta.cli.arguments import (
+    Parsers,
+    add_field_options,
+    add_model_options,
+    add_texts,
+    inputs_of,
+    load_model,
+    read_texts,
+)
 from numroberta.cli.endings import add_note, sigterm_interrupts
 from numroberta.cli.output import counted, preview
 
 if TYPE_CHECKING:
-    from numroberta.corpus import Input, Job, Progress, Summary
+    from numroberta.corpus import Job, Progress, Summary
 
 MOST_LOGGED = 10  # skipped rows that are reported one by one
 MOST_COMPARED = 12  # texts for which a cosine matrix is still readable
@@ -117,11 +125,10 @@ def embed_into_file(options: argparse.Namespace) -> None:
 
 def job_of(options: argparse.Namespace) -> Job:
     """The job that the options describe, checked."""
-    from numroberta.corpus import Job, TextList
+    from numroberta.corpus import Job
 
-    inputs: list[Input] = options.files or ["-" if text == "-" else TextList([text]) for text in options.texts]
     return Job(
-        inputs,
+        options.files or inputs_of(options.texts),
         options.output,
         field=options.field,
         format=options.format,
@@ -162,7 +169,7 @@ class Watch:
         if self.skipped <= MOST_LOGGED:
             print(f"numroberta: {line}", file=sys.stderr)
         elif self.skipped == MOST_LOGGED + 1:
-            print(f"numroberta: further ones are listed in {self.job.output}.skipped.jsonl only", file=sys.stderr)
+            print(f"numroberta: further ones are listed in {self.job.skipped_list} only", file=sys.stderr)
 
 
 def summarized(summary: Summary, job: Job) -> str:

@@ -36,8 +36,15 @@ def journal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.journal")
 
 
+def sealed_of(path: Path) -> Path:
+    """Where a format that cannot grow is made of the blocks, when all are there."""
+    return path.with_name(f"{path.name}.partial.sealed")
+
+
 def check(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """OSError with what to do, where this file cannot be made, or must not be: before anything is computed."""
+    """ValueError or OSError with what to do, where this file cannot be made, or must not be: before the computing."""
+    if resume and overwrite:
+        raise ValueError("--resume goes on with what an earlier run left, --overwrite starts anew: give one of them")
     folder = path.parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {folder}")
@@ -97,7 +104,8 @@ class Growing:
 
     def append(self, block: bytes, note: dict[str, Any]) -> None:
         """Add a block: when this returns, it is on the disk."""
-        with _named(self.partial):
+        self._check_that_it_is_there()
+        with named(self.partial):
             _write(self.file, block)
         self._hash(block)
         self._write({"bytes": self.size, "sha256": self.digest.hexdigest(), "note": note})
@@ -111,9 +119,11 @@ class Growing:
 
     def finish(self, sealed: Path) -> None:
         """Give a complete file, OUT.partial or one made of it, the name."""
-        with _named(sealed), sealed.open("rb") as file:
+        self._check_that_it_is_there()
+        with named(sealed), sealed.open("rb") as file:
             os.fsync(file.fileno())
-            self._write({"complete": sealed.name, "sha256": _sha256(file)})
+            sha256 = _sha256(file)
+        self._write({"complete": sealed.name, "sha256": sha256})
         self._rename(sealed)
 
     def _rename(self, sealed: Path) -> None:
@@ -125,7 +135,7 @@ class Growing:
         self.complete = True
 
     def _locked(self) -> BinaryIO:
-        with _named(self.journal_path):
+        with named(self.journal_path):
             journal = _unbuffered(self.journal_path, "ab")
         if fcntl is not None:
             try:
@@ -137,10 +147,15 @@ class Growing:
 
     def _begin(self) -> None:
         self.journal.truncate(0)
-        with _named(self.partial):
-            self.file = _unbuffered(self.partial, "wb")
-            _sync_folder(self.path.parent)
-        self._write({"about": self.about})
+        try:
+            with named(self.partial):
+                self.file = _unbuffered(self.partial, "wb")
+                _sync_folder(self.path.parent)
+            self._write({"about": self.about})
+        except OSError:  # a full disk: there is nothing yet to go on from
+            self.partial.unlink(missing_ok=True)
+            self.journal_path.unlink(missing_ok=True)
+            raise
 
     def _continue(self) -> bool:
         """Go on behind the last block that is whole; False where there is nothing to go on from."""
@@ -196,13 +211,23 @@ class Growing:
         with whole.open("rb") as file:
             return _sha256(file) == line["sha256"]
 
+    def _check_that_it_is_there(self) -> None:
+        """FileNotFoundError where somebody has taken the files away, or replaced them, while they were written."""
+        for path, file in ((self.partial, self.file), (self.journal_path, self.journal)):
+            try:
+                same = os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+            except FileNotFoundError:
+                same = False
+            if not same:
+                raise FileNotFoundError(f"{path} was removed or replaced while this run wrote it: start anew")
+
     def _hash(self, data: bytes) -> None:
         """Count the bytes that follow those so far."""
         self.digest.update(memoryview(data)[max(0, self.head - self.size) :])
         self.size += len(data)
 
     def _write(self, line: dict[str, Any]) -> None:
-        with _named(self.journal_path):
+        with named(self.journal_path):
             _write(self.journal, _sealed(line))
 
 
@@ -229,14 +254,15 @@ def _sha256(file: BinaryIO) -> str:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the file in an OSError that does not."""
+def named(path: Path) -> Iterator[None]:
+    """Say in an OSError which file could not be written, and what to do."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.strerror and str(path) not in error.strerror:
-            raise OSError(error.errno, f"{path}: {error.strerror}: mend that, then --resume goes on") from None
-        raise
+        cause = os.strerror(error.errno) if error.errno else str(error)
+        sentence = OSError(f"{path}: {cause}: mend that, then --resume goes on")
+        sentence.errno = error.errno
+        raise sentence from None
 
 
 def _unbuffered(path: Path, mode: str) -> BinaryIO:

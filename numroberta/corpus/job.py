@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from numroberta import __version__
 from numroberta.checkpoint import HUB_FILES
 from numroberta.corpus.formats import Input
-from numroberta.corpus.growing import Growing, check
+from numroberta.corpus.growing import Growing, check, journal_of, named, partial_of, sealed_of
 from numroberta.corpus.row import BadRow, Row
 from numroberta.corpus.rows import Bookmark, Rows
 from numroberta.corpus.text_list import TextList
@@ -60,10 +62,28 @@ class Job:
             raise ValueError(f"errors={self.errors!r}, expected 'stop' or 'skip'")
         writer_of(self.output)
         self.rows()
+        self._refuse_own_files()
+        check(self.target, resume=self.resume, overwrite=self.overwrite)
+
+    @property
+    def target(self) -> Path:
+        """The file that is made: the output, or where it points to if it is a symbolic link."""
+        return Path(os.path.realpath(self.output)) if self.output.is_symlink() else self.output
+
+    @property
+    def skipped_list(self) -> Path:
+        """The file that lists which rows were skipped."""
+        return self.target.with_name(f"{self.target.name}.skipped.jsonl")
+
+    def _refuse_own_files(self) -> None:
+        """ValueError where an input is the output, or a file beside it that this job would write or remove."""
+        own = [partial_of(self.target), journal_of(self.target), sealed_of(self.target)]
+        own += [self.skipped_list, partial_of(self.skipped_list)]
         for source in self.inputs:
-            if not isinstance(source, TextList) and Path(source).resolve() == self.output.resolve():
-                raise ValueError(f"{self.output} is the input and the output: choose another name for the output")
-        check(self.output, resume=self.resume, overwrite=self.overwrite)
+            for path in [self.target, *own]:
+                if not isinstance(source, TextList) and _same_file(source, path):
+                    role = "the output" if path is self.target else "a file that this job writes beside the output"
+                    raise ValueError(f"{source} is the input and {role}: choose another name for the output")
 
     def rows(self) -> Rows:
         """The inputs' rows."""
@@ -187,7 +207,7 @@ def run_job(
     new_writer = writer_of(job.output)
     with (
         Growing(
-            job.output, job.about(encoder), resume=job.resume, overwrite=job.overwrite, head=new_writer.head
+            job.target, job.about(encoder), resume=job.resume, overwrite=job.overwrite, head=new_writer.head
         ) as growing,
         job.rows() as rows,
     ):
@@ -212,8 +232,10 @@ def run_job(
             report(_progress(summary, rows))
         if not growing.size:  # a .npy or .parquet without rows is a file all the same
             growing.append(writer.block([], np.zeros((0, embedder.dimension), np.float32)), _note(rows, summary, []))
-        summary = replace(summary, skipped_list=_list_skipped(growing, summary))
-        growing.finish(writer.seal(growing.partial, summary.texts))
+        summary = replace(summary, skipped_list=_list_skipped(job, growing, summary))
+        with named(growing.partial):
+            sealed = writer.seal(growing.partial, sealed_of(job.target), summary.texts)
+        growing.finish(sealed)
     return summary
 
 
@@ -276,18 +298,28 @@ def _progress(summary: Summary, rows: Rows) -> Progress:
     return Progress(summary.texts, summary.tokens, rows.bytes_read, rows.size)
 
 
-def _list_skipped(growing: Growing, summary: Summary) -> Path | None:
+def _list_skipped(job: Job, growing: Growing, summary: Summary) -> Path | None:
     """Write which rows were skipped beside the output, a JSON object a line; take away an older run's list."""
-    path = growing.path.with_name(f"{growing.path.name}.skipped.jsonl")
+    path, new = job.skipped_list, partial_of(job.skipped_list)
     if not summary.skipped:
         path.unlink(missing_ok=True)
         return None
-    new = path.with_name(f"{path.name}.partial")
-    with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with named(new), new.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for note in growing.notes():
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in note.get("skipped", ()))
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in note["skipped"])
+        file.flush()
+        os.fsync(file.fileno())
     new.replace(path)
     return path
+
+
+def _same_file(source: str | Path, path: Path) -> bool:
+    """Whether an input is this file, whatever it is called; a file that is not there is none."""
+    try:
+        status = os.fstat(sys.stdin.fileno()) if str(source) == "-" and sys.stdin else os.stat(source)
+        return os.path.samestat(status, os.stat(path))
+    except (OSError, ValueError):
+        return False
 
 
 def fingerprint(encoder: TextEncoder) -> str:

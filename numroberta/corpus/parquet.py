@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.corpus.row import VECTOR_FIELD, Row, text_of
+from numroberta.corpus.row import VECTOR_FIELD, Row, refuse_repeated_names, text_of
 
 Array = NDArray[Any]
 
@@ -21,15 +22,11 @@ class ParquetTable:
     """A .parquet file that is read.  offset, line: how many rows have been read."""
 
     def __init__(self, path: str | Path, hash: Callable[[bytes], object]):
-        try:
-            import pyarrow.parquet
-        except ImportError:
-            raise ValueError(f"{path}: reading .parquet needs the pyarrow package: pip install pyarrow") from None
-        try:
-            self.file = pyarrow.parquet.ParquetFile(path)
-        except pyarrow.ArrowInvalid as error:
-            raise ValueError(f"{path} cannot be read as .parquet: {error}") from None
         self.name = str(path)
+        with _readable(self.name):
+            from pyarrow.parquet import ParquetFile
+
+            self.file = ParquetFile(path)
         self.bytes = Path(path).stat().st_size
         with open(path, "rb") as whole:  # its parts can be read in any order: all of it is hashed now
             while chunk := whole.read(1 << 20):
@@ -47,16 +44,31 @@ class ParquetTable:
         self.file.close()
 
 
-def schema_of(path: Path) -> Any:
-    """A file's columns as a pyarrow schema."""
-    import pyarrow.parquet
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """ValueError that names the file, for whatever pyarrow raises where it cannot read one."""
+    try:
+        import pyarrow
+    except ImportError:
+        raise ValueError(f"{name}: reading .parquet needs the pyarrow package: pip install pyarrow") from None
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{name} cannot be read as .parquet: {error}") from None
 
-    return pyarrow.parquet.read_schema(path).remove_metadata()
+
+def schema_of(path: str | Path) -> Any:
+    """A file's columns as a pyarrow schema."""
+    with _readable(str(path)):
+        from pyarrow.parquet import read_schema
+
+        return read_schema(path).remove_metadata()
 
 
 def parquet_rows(table: ParquetTable, field: str, keep_fields: bool) -> Iterator[Row]:
     """One row for each of the table's."""
     names = table.file.schema_arrow.names
+    refuse_repeated_names(names if keep_fields else [name for name in names if name == field], table.name)
     if field not in names:
         raise ValueError(f"{table.name} has no column {field!r}, but {', '.join(map(repr, names))}")
     return _rows(table, field, None if keep_fields else [field])
@@ -68,13 +80,26 @@ def _rows(table: ParquetTable, field: str, columns: list[str] | None) -> Iterato
         drop -= table.file.metadata.row_group(group).num_rows
         group += 1
     groups = list(range(group, table.file.num_row_groups))
-    for batch in table.file.iter_batches(ROWS_READ, row_groups=groups, columns=columns):
-        for fields in batch.slice(drop).to_pylist() if drop < len(batch) else ():
-            table.offset += 1
-            table.line += 1
-            text, cause = text_of(fields, field)
-            yield Row(text, fields, table.line, table.name, "", cause)
-        drop = max(0, drop - len(batch))
+    with _readable(f"{table.name}, line {table.line + 1:,} or later,"):
+        for batch in table.file.iter_batches(ROWS_READ, row_groups=groups, columns=columns):
+            for fields, cause in _unpacked(batch.slice(drop)) if drop < len(batch) else ():
+                table.offset += 1
+                table.line += 1
+                text, no_text = (None, cause) if cause else text_of(fields, field)
+                yield Row(text, fields, table.line, table.name, "", no_text)
+            drop = max(0, drop - len(batch))
+
+
+def _unpacked(batch: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """(fields, "") of each row, or ({}, why Python has no such value): a string that is not UTF-8, the year 10,000."""
+    try:
+        yield from ((fields, "") for fields in batch.to_pylist())
+    except (ValueError, OverflowError):  # of one row or several: take each alone
+        for number in range(len(batch)):
+            try:
+                yield batch.slice(number, 1).to_pylist()[0], ""
+            except (ValueError, OverflowError) as error:
+                yield {}, f"a field has no value in Python: {error}"
 
 
 class ParquetWriter:
@@ -95,7 +120,8 @@ class ParquetWriter:
         self.dimension, self.arrow = dimension, pyarrow
         self.dtype = dtype
         self.vector = pyarrow.field(VECTOR_FIELD, pyarrow.list_(pyarrow.from_numpy_dtype(np.dtype(dtype)), dimension))
-        self.columns = schema
+        self.unfit = (pyarrow.ArrowException, OverflowError, UnicodeEncodeError, TypeError)
+        self.columns = None if schema is None else self._checked(schema, "the input")
         self.begun = False
 
     def block(self, rows: Sequence[Row], vectors: Array) -> bytes:
@@ -110,11 +136,9 @@ class ParquetWriter:
         return start + batch.serialize().to_pybytes()
 
     def _columns(self, rows: Sequence[Row]) -> Any:
+        """The rows' fields as a record batch of the file's columns, which the first block decides."""
         fields = [row.fields for row in rows]
-        if self.columns is None:
-            names = list(dict.fromkeys(name for row in fields for name in row))
-            fields = [{name: row.get(name) for name in names} for row in fields]
-        else:
+        if self.columns is not None:
             known = set(self.columns.names)
             for row in rows:
                 if new := row.fields.keys() - known:
@@ -122,24 +146,51 @@ class ParquetWriter:
                         f"{row.place}: no row of the first block, which made the columns, has a field {min(new)!r}: "
                         "write .jsonl, which takes any fields"
                     )
-        schema = self.columns if fields else self.columns or self.arrow.schema([("text", self.arrow.string())])
+            return self._batch(rows, fields, self.columns)
+        if not rows:
+            self.columns = self.arrow.schema([("text", self.arrow.string())])
+            return self._batch(rows, fields, self.columns)
+        names = list(dict.fromkeys(name for row in fields for name in row))
+        batch = self._batch(rows, [{name: row.get(name) for name in names} for row in fields], None)
+        self.columns = self._checked(batch.schema, f"{rows[0].place}, and the rows behind it")
+        return batch
+
+    def _batch(self, rows: Sequence[Row], fields: list[dict[str, Any]], schema: Any) -> Any:
+        make = self.arrow.RecordBatch.from_pylist
         try:
-            batch = self.arrow.RecordBatch.from_pylist(fields, schema=schema)
-        except (self.arrow.ArrowInvalid, self.arrow.ArrowTypeError, self.arrow.ArrowNotImplementedError) as error:
+            return make(fields, schema=schema)
+        except self.unfit as error:
+            for row, own in zip(rows, fields, strict=True):
+                for name, value in own.items():
+                    try:
+                        self.arrow.array([value], None if schema is None else schema.field(name).type)
+                    except self.unfit as cause:
+                        raise ValueError(
+                            f"{row.place}: field {name!r} does not fit a .parquet column ({cause}): write .jsonl, "
+                            "which takes any fields"
+                        ) from None
             where = f"{rows[0].file}, lines {rows[0].line:,} to {rows[-1].line:,}"
             raise ValueError(f"{where}: fields of several types in one column ({error}): write .jsonl") from None
-        self.columns = batch.schema
-        return batch
+
+    def _checked(self, schema: Any, where: str) -> Any:
+        """The columns as they are written; ValueError, now and not when all is computed, where .parquet has no such."""
+        from pyarrow.parquet import ParquetWriter as Writer
+
+        schema = self.arrow.schema([self.arrow.field(field.name, _plain(field.type)) for field in schema])
+        try:
+            Writer(self.arrow.BufferOutputStream(), schema.append(self.vector)).close()
+        except self.unfit as error:
+            raise ValueError(f"{where}: a field does not fit a .parquet column ({error}): write .jsonl") from None
+        return schema
 
     def resume(self, partial: Path) -> None:
         with self.arrow.ipc.open_stream(partial) as stream:
             self.columns = self.arrow.schema(list(stream.schema)[:-1])
         self.begun = True
 
-    def seal(self, partial: Path, rows: int) -> Path:
+    def seal(self, partial: Path, sealed: Path, rows: int) -> Path:
         import pyarrow.parquet
 
-        sealed = partial.with_name(f"{partial.name}.sealed")
         with (
             self.arrow.ipc.open_stream(partial) as stream,
             pyarrow.parquet.ParquetWriter(sealed, stream.schema) as out,
@@ -153,3 +204,22 @@ class ParquetWriter:
             if waiting:
                 out.write_table(self.arrow.Table.from_batches(waiting))
         return sealed
+
+
+def _plain(kind: Any) -> Any:
+    """A type without dictionaries inside, such as those of pandas' categories: an Arrow stream cannot add to them."""
+    import pyarrow
+
+    if pyarrow.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pyarrow.types.is_struct(kind):
+        return pyarrow.struct([kind.field(i).with_type(_plain(kind.field(i).type)) for i in range(kind.num_fields)])
+    if pyarrow.types.is_map(kind):
+        return pyarrow.map_(_plain(kind.key_type), _plain(kind.item_type))
+    if pyarrow.types.is_fixed_size_list(kind):
+        return pyarrow.list_(_plain(kind.value_type), kind.list_size)
+    if pyarrow.types.is_large_list(kind):
+        return pyarrow.large_list(_plain(kind.value_type))
+    if pyarrow.types.is_list(kind):
+        return pyarrow.list_(_plain(kind.value_type))
+    return kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 VECTOR_FIELD = "embedding"  # the field that an output adds to a row's own
@@ -45,3 +46,10 @@ def kind_of(value: object) -> str:
     """What JSON calls a value, for a message."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), f"{value!r:.40}")
+
+
+def refuse_repeated_names(names: Sequence[str], file: str) -> None:
+    """ValueError where two columns of a file have the same name: one of them would be lost."""
+    repeated = [name for number, name in enumerate(names) if name in names[:number]]
+    if repeated:
+        raise ValueError(f"{file} has several columns {repeated[0]!r}: rename all but one")

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numroberta.corpus.formats import Input, Source, format_of, size_of
+from numroberta.checkpoint import lone_surrogate
+from numroberta.corpus.formats import LISTED, Input, Source, format_of, size_of
 from numroberta.corpus.row import VECTOR_FIELD, BadRow, Row
 
 
@@ -28,7 +29,7 @@ class Rows:
     """The rows of several inputs, one after the other.
 
     Iteration raises BadRow at a bad row; with skip_bad=True it yields the row with `cause` set.  It raises ValueError
-    where a file is not of its format, and OSError.
+    where a file is not of its format, and OSError.  ValueError for a `format` or `field` that no input has a use for.
 
     Args:
         inputs: Paths; "-" for standard input; or a `TextList`.
@@ -51,6 +52,12 @@ class Rows:
     ):
         self.inputs = inputs
         self.formats = [format_of(source, format) for source in inputs]
+        if format is not None and all(kind is LISTED for kind in self.formats):
+            raise ValueError(f"--format {format}: no input is a file: leave it out")
+        if field is not None and not any(kind.has_fields for kind in self.formats):
+            raise ValueError(f"--field {field}: in these inputs a row has no fields, a line is the text: leave it out")
+        if list(map(str, inputs)).count("-") > 1:
+            raise ValueError("-, standard input, is given twice: it can be read once")
         self.field = field or "text"
         self.keep_fields = keep_fields
         self.skip_bad = skip_bad
@@ -134,12 +141,10 @@ class Rows:
         self._digest.update(b"\0end\0")  # rows that move from one file to the next change the hash
 
     def _checked(self, row: Row) -> Row:
-        if row.text is not None:
-            try:
-                row.text.isascii() or row.text.encode("utf-8")
-            except UnicodeEncodeError as error:
-                half = f"half a character ({row.text[error.start]!r})"
-                row = row.refused(f"{half} at character {error.start}, which stands for nothing")
+        half = None if row.text is None else lone_surrogate(row.text)
+        if row.text is not None and half is not None:
+            character = f"half a character ({row.text[half]!r})"
+            row = row.refused(f"{character} at character {half}, which stands for nothing")
         if self.keep_fields and VECTOR_FIELD in row.fields and not row.cause:
             row = row.refused(f"a field {VECTOR_FIELD!r} is there already: rename it")
         if row.cause and not self.skip_bad:

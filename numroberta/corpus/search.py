@@ -28,7 +28,9 @@ def open_vectors(path: Path, dimension: int) -> Array:
     """A .npy file of vectors, (rows, dimension), mapped; ValueError where it holds something else."""
     try:
         vectors: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # NumPy has no one kind of error for a damaged header: SyntaxError, TokenError, …
         raise ValueError(f"{path} is no .npy file of vectors ({error}): `numroberta embed -o` writes one") from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
         content = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else "several arrays"

@@ -1,6 +1,7 @@
 """The formats of outputs: rows and their vectors as bytes, a block at a time.
 
-Each writer turns a block into bytes that can be put behind the earlier ones, and `seal`s the whole at the end.
+Each writer turns a block into bytes that can be put behind the earlier ones.  At the end `seal` makes a complete file
+of them, either in their place or at another, and returns where it is.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class NpyWriter:
     def resume(self, partial: Path) -> None:
         self.begun = True
 
-    def seal(self, partial: Path, rows: int) -> Path:
+    def seal(self, partial: Path, sealed: Path, rows: int) -> Path:
         with partial.open("r+b") as file:
             file.write(self.header(rows))
         return partial
@@ -75,7 +76,7 @@ class JsonLinesWriter:
     def resume(self, partial: Path) -> None:
         pass
 
-    def seal(self, partial: Path, rows: int) -> Path:
+    def seal(self, partial: Path, sealed: Path, rows: int) -> Path:
         return partial
 
 

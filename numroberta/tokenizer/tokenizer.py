@@ -48,9 +48,7 @@ class Encoding:
     ids: list[int] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)  # their pieces; in byte symbols "Ġ" is a space
     offsets: list[Span] = field(default_factory=list)  # text[start:stop]; (0, 0) for special tokens
-    attention_mask: list[int] = field(
-        default_factory=list
-    )  # 1 everywhere: who makes a batch adds the padding
+    attention_mask: list[int] = field(default_factory=list)  # 1 everywhere: who makes a batch adds the padding
     special_tokens_mask: list[int] = field(default_factory=list)  # 1 for the special tokens around the text
     word_ids: list[int | None] = field(default_factory=list)  # the word of its text; None for special tokens
     sequence_ids: list[int | None] = field(default_factory=list)  # 0 first text, 1 second, None special tokens
