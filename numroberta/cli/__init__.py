@@ -11,6 +11,8 @@ view        a page that shows what the model does with a text
 bench       `trace`, `compare` and `verify`, for whoever ports RoBERTa
 heads       `fill-mask`, `classify`, `tag`, `answer` and `words`
 arguments   what several commands share: which model, which texts
+streams     standard input, output and error, closed or not
+endings     signals, and errors that have something to add
 output      how vectors and answers are printed
 
 Exit codes: 0 done, 1 a comparison that failed, 2 unusable input or arguments, 130 interrupted (Ctrl-C),
@@ -20,7 +22,6 @@ Exit codes: 0 done, 1 a comparison that failed, 2 unusable input or arguments, 1
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -28,9 +29,11 @@ from collections.abc import Sequence
 from numroberta.cli.bench import add_compare, add_trace, add_verify
 from numroberta.cli.convert import add_convert
 from numroberta.cli.embed import add_embed
+from numroberta.cli.endings import Terminated
 from numroberta.cli.heads import add_answer, add_classify, add_fill_mask, add_tag, add_words
 from numroberta.cli.info import add_info
 from numroberta.cli.search import add_search
+from numroberta.cli.streams import discard_output, prepare_streams
 from numroberta.cli.tokenize import add_tokenize
 from numroberta.cli.view import add_view
 
@@ -64,16 +67,32 @@ def command_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    prepare_streams()
     options = command_parser().parse_args(arguments)
     warnings.showwarning = lambda message, *_: print(f"numroberta: {message}", file=sys.stderr)
     try:
-        return int(options.run(options) or 0)
+        code = int(options.run(options) or 0)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `numroberta … | head` has read enough
+        discard_output()
+        return 0
     except (ValueError, TypeError, OSError) as error:
-        if isinstance(error, BrokenPipeError):  # `numroberta … | head` has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        print(f"numroberta: {error}", file=sys.stderr)
+        complain(error)
         return 2
-    except KeyboardInterrupt:
-        print("numroberta: interrupted", file=sys.stderr)
-        return 130
+    except MemoryError as error:
+        complain(error, f"there is not enough memory: {error}" if str(error) else "there is not enough memory")
+        return 2
+    except KeyboardInterrupt as error:
+        complain(error, "interrupted")
+        return 143 if isinstance(error, Terminated) else 130
+
+
+def complain(error: BaseException, sentence: str = "") -> None:
+    """Say on standard error what is wrong, and what the error has to add in a line each."""
+    for line in (sentence or error, *getattr(error, "__notes__", ())):
+        print(f"numroberta: {line}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # the disk that standard output goes to is full: Python would say so again at its end
+        discard_output()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from numroberta.corpus import Input
     from numroberta.model import TextEncoder
 
 Parsers = Any  # what argparse's add_subparsers returns has no public name
@@ -58,21 +58,26 @@ def load_model(options: argparse.Namespace) -> TextEncoder:
 
 def add_field_options(parser: Any) -> None:
     """The options that say where in a file the texts are."""
+    from numroberta.corpus import FORMATS
+
     parser.add_argument(
         "--field",
         "--column",
         metavar="NAME",
         help="field or column of the text (default: text); in .csv and .tsv a number: there is no header line",
     )
-    parser.add_argument(
-        "--format", choices=["txt", "jsonl", "csv", "tsv", "parquet"], help="where the file's name does not say it"
-    )
+    parser.add_argument("--format", choices=FORMATS, help="where the file's name does not say it")
+
+
+def inputs_of(arguments: Iterable[str]) -> list[Input]:
+    """The arguments themselves as inputs; `-` stands for standard input."""
+    from numroberta.corpus import TextList
+
+    return ["-" if argument == "-" else TextList([argument]) for argument in arguments]
 
 
 def read_texts(arguments: Iterable[str]) -> Iterator[str]:
-    """The arguments themselves; `-` stands for the lines of standard input."""
-    for argument in arguments:
-        if argument == "-":
-            yield from (line.rstrip("\r\n") for line in sys.stdin)
-        else:
-            yield argument
+    """The arguments themselves; `-` stands for the lines of standard input, which are read as a .txt file's are."""
+    from numroberta.corpus import Rows
+
+    yield from (row.text for row in Rows(inputs_of(arguments)) if row.text is not None)

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numroberta.arithmetic import POOLINGS
-from numroberta.cli.arguments import Parsers, add_field_options, add_model_options, add_texts, load_model, read_texts
-from numroberta.cli.output import preview
+from numroberta.cli.arguments import (
+    Parsers,
+    add_field_options,
+    add_model_options,
+    add_texts,
+    inputs_of,
+    load_model,
+    read_texts,
+)
+from numroberta.cli.endings import add_note, sigterm_interrupts
+from numroberta.cli.output import counted, preview
 
 if TYPE_CHECKING:
-    from numroberta.corpus import Rows, Summary
+    from numroberta.corpus import Job, Progress, Summary
 
 MOST_LOGGED = 10  # skipped rows that are reported one by one
 MOST_COMPARED = 12  # texts for which a cosine matrix is still readable
+FILE_OPTIONS = ("--field", "--format", "--long", "--errors", "--resume", "--overwrite", "--quiet")
 
 
 def add_embed(parsers: Parsers) -> None:
@@ -39,13 +48,11 @@ def add_embed(parsers: Parsers) -> None:
     add_field_options(files)
     files.add_argument(
         "--long",
-        default="truncate",
         choices=["truncate", "split", "error"],
         help="a text that is too long: its beginning only, the mean of its parts, or stop (default: truncate)",
     )
     files.add_argument(
         "--errors",
-        default="stop",
         choices=["stop", "skip"],
         help="a row without text: stop, or a zero vector and a line in OUT.skipped.jsonl (default: stop)",
     )
@@ -55,13 +62,23 @@ def add_embed(parsers: Parsers) -> None:
     parser.set_defaults(run=run_embed)
 
 
-def run_embed(options: argparse.Namespace) -> int:
+def run_embed(options: argparse.Namespace) -> None:
     if bool(options.files) == bool(options.texts):
         raise ValueError("embed: expected texts, or -f FILE… -o OUT, and not both")
     if options.output:
-        return embed_into(options)
-    if options.files:
+        embed_into_file(options)
+    elif options.files:
         raise ValueError("embed -f: expected -o OUT, the file that the vectors are written to")
+    else:
+        print_vectors(options)
+
+
+def print_vectors(options: argparse.Namespace) -> None:
+    """The first numbers of each vector, and how similar the texts are."""
+    unused = [flag for flag in FILE_OPTIONS if getattr(options, flag.removeprefix("--"))]
+    unused += ["--dtype float16"] if options.dtype == "float16" else []
+    if unused:
+        raise ValueError(f"embed: {', '.join(unused)} would do nothing without -o OUT, the file that is written")
     texts = list(read_texts(options.texts))
     vectors = load_model(options).encode(
         texts,
@@ -71,7 +88,7 @@ def run_embed(options: argparse.Namespace) -> int:
     )
     count, dimensions = vectors.shape
     pooling = f"{options.pooling} pooling, " if options.pooling else ""
-    print(f"{count:,} texts × {dimensions} dimensions, {vectors.dtype}, {pooling}{options.model}")
+    print(f"{counted(count, 'text')} × {dimensions} dimensions, {vectors.dtype}, {pooling}{options.model}")
     shown = slice(None, MOST_COMPARED)
     for number, (text, vector) in enumerate(zip(texts[shown], vectors[shown], strict=True), start=1):
         print(f"{number:3d}  {preview(vector)}  {text[:60]}")
@@ -84,90 +101,92 @@ def run_embed(options: argparse.Namespace) -> int:
         print("     " + "".join(f"{number:7d}" for number in range(1, len(vectors[shown]) + 1)))
         for number, row in enumerate(cosine_similarity(vectors[shown], vectors[shown]), start=1):
             print(f"{number:3d}  " + "".join(f"{value:7.3f}" for value in row))
-    return 0
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which stops a run as Ctrl-C does."""
-
-
-def embed_into(options: argparse.Namespace) -> int:
+def embed_into_file(options: argparse.Namespace) -> None:
     """All vectors into one file, which can be resumed whatever happens."""
-    from dataclasses import replace
+    from numroberta.corpus import BadRow, run_job
 
-    from numroberta.corpus import BadRow, Given, Meter, Summary, check_files, embed_files
-
-    def terminate(*_: object) -> None:
-        raise Terminated
-
-    inputs = options.files or ["-" if text == "-" else Given([text]) for text in options.texts]
-    done = Summary()
-    skipped = 0
-
-    def log(line: str) -> None:
-        nonlocal skipped
-        skipped += 1
-        if skipped <= MOST_LOGGED:
-            print(f"numroberta: {line}", file=sys.stderr)
-        elif skipped == MOST_LOGGED + 1:
-            print(f"numroberta: further ones are listed in {options.output}.skipped.jsonl only", file=sys.stderr)
-
-    def report(summary: Summary, rows: Rows) -> None:
-        nonlocal done
-        done = replace(summary)
-        meter(summary, rows)
-
-    checks = {"format": options.format, "resume": options.resume, "overwrite": options.overwrite}
-    check_files(inputs, options.output, **checks)
-    earlier = signal.signal(signal.SIGTERM, terminate)
+    job = job_of(options)
+    watch = Watch(job, quiet=options.quiet)
     try:
-        with Meter(options.quiet) as meter:
-            summary = embed_files(
-                load_model(options),
-                inputs,
-                options.output,
-                field=options.field,
-                dtype=options.dtype,
-                pooling=options.pooling,
-                normalize_embeddings=options.normalize,
-                long=options.long,
-                errors=options.errors,
-                report=report,
-                log=log,
-                **checks,
-            )
-    except (ValueError, OSError, KeyboardInterrupt) as error:
-        stopped = isinstance(error, KeyboardInterrupt)
-        hint = ": mend it, or leave such rows out with --errors skip" if isinstance(error, BadRow) else ""
-        print(f"numroberta: {'interrupted' if stopped else error}{hint}", file=sys.stderr)
-        if done.texts:
-            again = ", with the same input from its beginning" if "-" in inputs else ""
-            print(
-                f"numroberta: {done.texts:,} texts are safe: the same command with --resume goes on{again}",
-                file=sys.stderr,
-            )
-        return 143 if isinstance(error, Terminated) else 130 if stopped else 2
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+        with sigterm_interrupts(), watch:
+            summary = run_job(job, load_model(options), report=watch.report, log=watch.log)
+    except BaseException as error:
+        if isinstance(error, BadRow):
+            add_note(error, "mend it, or leave such rows out with --errors skip")
+        if watch.safe:
+            again = ", with the same input from its beginning" if "-" in job.inputs else ""
+            add_note(error, f"{counted(watch.safe, 'text')} safe: the same command with --resume goes on{again}")
+        raise
     if not options.quiet:
-        print(told(summary, options))
-    return 0
+        print(summarized(summary, job))
 
 
-def told(summary: Summary, options: argparse.Namespace) -> str:
+def job_of(options: argparse.Namespace) -> Job:
+    """The job that the options describe, checked."""
+    from numroberta.corpus import Job
+
+    return Job(
+        options.files or inputs_of(options.texts),
+        options.output,
+        field=options.field,
+        format=options.format,
+        dtype=options.dtype,
+        pooling=options.pooling,
+        normalize_embeddings=options.normalize,
+        long=options.long or "truncate",
+        errors=options.errors or "stop",
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
+
+
+class Watch:
+    """What is said on standard error while a job runs: how far it is, and which rows it skips."""
+
+    def __init__(self, job: Job, *, quiet: bool):
+        from numroberta.corpus import Meter
+
+        self.job = job
+        self.meter = None if quiet else Meter()
+        self.safe = self.skipped = 0  # texts, rows
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.meter:
+            self.meter.close()
+
+    def report(self, progress: Progress) -> None:
+        self.safe = progress.texts
+        if self.meter:
+            self.meter(progress)
+
+    def log(self, line: str) -> None:
+        self.skipped += 1
+        if self.skipped <= MOST_LOGGED:
+            print(f"numroberta: {line}", file=sys.stderr)
+        elif self.skipped == MOST_LOGGED + 1:
+            print(f"numroberta: further ones are listed in {self.job.skipped_list} only", file=sys.stderr)
+
+
+def summarized(summary: Summary, job: Job) -> str:
     """What a run has done, in a line or two."""
-    if not summary.texts and options.resume:
-        return f"{options.output} is complete: nothing to resume (--overwrite starts anew)"
+    if not summary.texts and job.resume:
+        return f"{job.output} is complete: nothing to resume (--overwrite starts anew)"
     rate = f", {summary.tokens / summary.seconds:,.0f} tokens/s" if summary.seconds else ""
-    lines = [f"{summary.texts:,} texts, {summary.tokens:,} tokens in {summary.seconds:,.1f} s{rate}: {options.output}"]
+    texts = counted(summary.texts, "text")
+    lines = [f"{texts}, {summary.tokens:,} tokens in {summary.seconds:,.1f} s{rate}: {job.output}"]
     if summary.resumed:
         lines.append(f"{summary.resumed:,} of them had been done before")
-    if summary.long and options.long == "split":
-        lines.append(f"{summary.long:,} long texts: the mean of their parts")
+    if summary.long and job.long == "split":
+        lines.append(f"{counted(summary.long, 'long text')}: the mean of the parts")
     elif summary.long:
-        lines.append(
-            f"{summary.long:,} long texts were truncated, {summary.left_out:,} tokens left out: --long split reads all"
-        )
+        left_out = f"{counted(summary.left_out, 'token')} left out"
+        lines.append(f"{counted(summary.long, 'long text')} truncated, {left_out}: --long split reads all")
     if summary.skipped:
-        lines.append(f"{summary.skipped:,} rows were skipped and have zero vectors: {summary.skipped_list} lists them")
+        rows = counted(summary.skipped, "row")
+        lines.append(f"{rows} skipped, with a zero vector each: {summary.skipped_list} lists them")
     return "\n".join(lines)

@@ -20,6 +20,15 @@ def preview(vector: Iterable[float]) -> str:
     return f"[{' '.join(f'{value: .3f}' for value in islice(vector, PREVIEW))} …]"
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, in English.
+
+    >>> counted(1, "text"), counted(1200, "text")
+    ('1 text', '1,200 texts')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def print_answers(text: str, answers: Sequence[dict[str, Any]], json_lines: bool, **more: str) -> None:
     """A table for people, or a line for programs: `{"text": …, "answers": [{…}, …]}`."""
     if json_lines or not sys.stdout.isatty():

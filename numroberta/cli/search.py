@@ -33,20 +33,20 @@ def add_search(parsers: Parsers) -> None:
 
 
 def run_search(options: argparse.Namespace) -> None:
-    from numroberta.corpus import Rows, nearest, open_vectors, texts_at
+    from numroberta.corpus import Rows, nearest, open_vectors, rows_at
 
     rows = Rows(options.texts, format=options.format, field=options.field, keep_fields=False, skip_bad=True)
     queries = list(read_texts(options.queries))
     model = load_model(options)
     vectors = open_vectors(options.vectors, model.embedder(pooling=options.pooling).dimension)
-    found = nearest(model.encode(queries, pooling=options.pooling), vectors, options.k)
-    texts, count = texts_at(rows, {hit.row for hits in found for hit in hits})
+    ranking = nearest(model.encode(queries, pooling=options.pooling), vectors, options.k)
+    texts, count = rows_at(rows, {hit.row for hits in ranking for hit in hits})
     if count != len(vectors):
         raise ValueError(
             f"{options.vectors} has {len(vectors):,} vectors, and --texts has {count:,} rows: expected the same files, "
             "in the same order, as were embedded"
         )
-    for query, hits in zip(queries, found, strict=True):
+    for query, hits in zip(queries, ranking, strict=True):
         print(" ".join(query.split()))
         for rank, hit in enumerate(hits, start=1):
             row = texts[hit.row]

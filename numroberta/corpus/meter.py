@@ -7,62 +7,56 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from numroberta.corpus.job import Summary
-    from numroberta.corpus.rows import Rows
+    from numroberta.corpus.job import Progress
 
 EVERY = 60.0  # seconds between two lines where there is no terminal
 
 
 class Meter:
-    """Called after each window; a context, which takes the bar away at the end.  quiet: says nothing."""
+    """Shows the progress of a run: called with it at the start and after each block.  `close` takes the bar away."""
 
-    def __init__(self, quiet: bool = False):
-        self.quiet = quiet
+    def __init__(self) -> None:
         self.bar: Any = None
+        self.start: Progress | None = None  # what had been done before this run, which its rate must not count
         self.began = self.last = time.monotonic()
-        self.calls = 0
-        self.first: tuple[int, int] | None = None  # bytes and tokens that were done when this run began
 
-    def __enter__(self) -> Meter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
 
-    def _start(self, summary: Summary, rows: Rows) -> None:
-        """What is done already, when nothing has been computed yet."""
-        self.first = rows.done, summary.tokens
+    def __call__(self, progress: Progress) -> None:
+        if self.start is None:
+            self._begin(progress)
+        else:
+            self._show(progress, self.start)
+
+    def _begin(self, progress: Progress) -> None:
+        self.start = progress
         self.began = self.last = time.monotonic()
-        if sys.stderr.isatty() and not self.quiet:
+        if sys.stderr.isatty():
             try:
                 from tqdm import tqdm
             except ImportError:
                 return
-            left = "{percentage:3.0f}%|{bar}| {desc}, {remaining} left" if rows.size else "{desc}"
-            self.bar = tqdm(total=rows.size, initial=rows.done, bar_format=left, leave=False, file=sys.stderr)
+            left = "{percentage:3.0f}%|{bar}| {desc}, {remaining} left" if progress.bytes else "{desc}"
+            self.bar = tqdm(
+                total=progress.bytes, initial=progress.bytes_read, bar_format=left, leave=False, file=sys.stderr
+            )
 
-    def __call__(self, summary: Summary, rows: Rows) -> None:
-        self.calls += 1
-        if self.calls == (2 if summary.resumed else 1):  # a resumed run reads again what had been done, first
-            self._start(summary, rows)
-        if self.first is None:
-            return
+    def _show(self, progress: Progress, start: Progress) -> None:
         now = time.monotonic()
-        bytes_before, tokens_before = self.first
-        rate = (summary.tokens - tokens_before) / max(now - self.began, 1e-9)
-        told = f"{summary.texts:,} texts, {rate:,.0f} tokens/s"
+        rate = (progress.tokens - start.tokens) / max(now - self.began, 1e-9)
+        line = f"{progress.texts:,} texts, {rate:,.0f} tokens/s"
         if self.bar is not None:
-            self.bar.set_description_str(told, refresh=False)
-            self.bar.update(rows.done - self.bar.n)
+            self.bar.set_description_str(line, refresh=False)
+            self.bar.update(progress.bytes_read - self.bar.n)
             self.bar.refresh()
-        elif not self.quiet and now - self.last >= EVERY:
+        elif now - self.last >= EVERY:
             self.last = now
-            done, size = rows.done, rows.size
-            if size and done > bytes_before:
-                left = (now - self.began) * (size - done) / (done - bytes_before)
-                told += f", {done / size:.0%}, {_clock(left)} left"
-            print(f"numroberta: {told}", file=sys.stderr, flush=True)
+            if progress.bytes and progress.bytes_read > start.bytes_read:
+                rest = (progress.bytes - progress.bytes_read) / (progress.bytes_read - start.bytes_read)
+                line += f", {progress.bytes_read / progress.bytes:.0%}, {_clock((now - self.began) * rest)} left"
+            print(f"numroberta: {line}", file=sys.stderr, flush=True)
 
 
 def _clock(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.arithmetic import normalize
+from numroberta.corpus.row import Row
 
 Array = NDArray[Any]
 
@@ -16,7 +18,7 @@ BLOCK = 1 << 24  # bytes of float32 that are compared at a time
 
 
 class Hit(NamedTuple):
-    """A row that was found."""
+    """A row that is near."""
 
     row: int  # from 0
     score: float  # cosine, -1 to 1
@@ -26,11 +28,13 @@ def open_vectors(path: Path, dimension: int) -> Array:
     """A .npy file of vectors, (rows, dimension), mapped; ValueError where it holds something else."""
     try:
         vectors: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # NumPy has no one kind of error for a damaged header: SyntaxError, TokenError, …
         raise ValueError(f"{path} is no .npy file of vectors ({error}): `numroberta embed -o` writes one") from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
-        found = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else "several arrays"
-        raise ValueError(f"{path} holds {found}, expected (rows, {dimension}) floats")
+        content = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else "several arrays"
+        raise ValueError(f"{path} holds {content}, expected (rows, {dimension}) floats")
     if vectors.shape[1] != dimension:
         raise ValueError(
             f"{path} has vectors of {vectors.shape[1]} dimensions, and this model makes {dimension}: "
@@ -76,3 +80,12 @@ def _first(scores: Array, k: int) -> Array:
         order = [i[np.argsort(-row[i], kind="stable")[:k]] for row, i in zip(scores, few, strict=True)]
         return np.stack(order)
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+def rows_at(rows: Iterable[Row], wanted: set[int]) -> tuple[dict[int, Row], int]:
+    """(the rows of these numbers, how many rows there are)."""
+    chosen, count = {}, 0
+    for count, row in enumerate(rows, start=1):
+        if count - 1 in wanted:
+            chosen[count - 1] = row
+    return chosen, count

@@ -9,13 +9,19 @@ import sys
 import pytest
 from hypothesis import given, strategies as st
 
-from numroberta.corpus.rows import BadRow, Given, Rows
+from numroberta.corpus.row import BadRow
+from numroberta.corpus.rows import Rows
+from numroberta.corpus.text_list import TextList
 
 TEXTS = ["Hello world", "", "  two  spaces ", 'quotes " and, commas', "naïve café 🙂", "tab\tinside"]
 
 
-def texts_of(*inputs, **options):
-    return [row.text for row in Rows(inputs, **options)]
+def texts_of(*inputs, behind=None, **options):
+    """The texts of all rows, or of those behind a bookmark."""
+    rows = Rows(inputs, **options)
+    if behind:
+        rows.go_to(behind)
+    return [row.text for row in rows]
 
 
 def write(path, data):
@@ -52,7 +58,7 @@ def test_every_format_gives_the_same_texts_in_order(tmp_path):
     for path in files_with(tmp_path, TEXTS):
         assert texts_of(path) == TEXTS, path.name
     assert texts_of(*files_with(tmp_path, TEXTS)) == TEXTS * 7
-    assert texts_of(Given(TEXTS)) == TEXTS
+    assert texts_of(TextList(TEXTS)) == TEXTS
 
 
 def test_a_last_line_without_a_line_end_a_byte_order_mark_and_windows_line_ends(tmp_path):
@@ -157,54 +163,55 @@ def test_wrong_inputs_are_refused_before_anything_is_read(tmp_path):
 
 
 def test_a_line_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("numroberta.corpus.rows.LONGEST_LINE", 1000)
+    monkeypatch.setattr("numroberta.corpus.lines.LONGEST_LINE", 1000)
     with pytest.raises(ValueError, match=r"a\.txt, line 2: longer than"):
         texts_of(write(tmp_path / "a.txt", "short\n" + "long" * 1000))
 
 
 def test_reading_goes_on_after_any_row_of_any_file(tmp_path):
     pytest.importorskip("pyarrow")
-    inputs = [*files_with(tmp_path, TEXTS), Given(TEXTS)]
+    inputs = [*files_with(tmp_path, TEXTS), TextList(TEXTS)]
     whole = list(Rows(inputs))
     rows = Rows(inputs)
-    places = [rows.place for _ in rows]
-    for number, place in enumerate(places, start=1):
-        again = Rows(inputs, start=place)
+    bookmarks = [rows.bookmark for _ in rows]
+    for number, bookmark in enumerate(bookmarks, start=1):
+        again = Rows(inputs)
+        again.go_to(bookmark)
         assert list(again) == whole[number:]
-        assert again.place == rows.place
+        assert again.bookmark == rows.bookmark
 
 
 def test_a_changed_past_is_noticed_and_a_changed_future_is_read(tmp_path):
     path = write(tmp_path / "a.txt", "one\ntwo\nthree\n")
     rows = Rows([path])
-    places = [rows.place for _ in rows]
+    bookmarks = [rows.bookmark for _ in rows]
     write(path, "one\ntwo\nmended\nand more\n")
-    assert texts_of(path, start=places[1]) == ["mended", "and more"]
+    assert texts_of(path, behind=bookmarks[1]) == ["mended", "and more"]
     write(path, "one\nTWO\nthree\n")
     with pytest.raises(ValueError, match="the part that had been embedded has changed"):
-        texts_of(path, start=places[1])
+        texts_of(path, behind=bookmarks[1])
     write(path, "one\n")
     with pytest.raises(ValueError, match="shorter than it was"):
-        texts_of(path, start=places[1])
+        texts_of(path, behind=bookmarks[1])
 
 
 def test_a_file_that_was_finished_and_grew_is_noticed_when_the_next_one_had_begun(tmp_path):
     first, second = write(tmp_path / "a.txt", "one\n"), write(tmp_path / "b.txt", "two\nthree\n")
     rows = Rows([first, second])
-    places = [rows.place for _ in rows]
+    bookmarks = [rows.bookmark for _ in rows]
     write(first, "one\nmore\n")
     with pytest.raises(ValueError, match="has changed"):
-        texts_of(first, second, start=places[1])
-    assert texts_of(first, second, start=places[0]) == ["more", "two", "three"]
+        texts_of(first, second, behind=bookmarks[1])
+    assert texts_of(first, second, behind=bookmarks[0]) == ["more", "two", "three"]
 
 
 def test_a_last_line_that_goes_on_later_is_noticed(tmp_path):
     path = write(tmp_path / "a.txt", "one\ntwo")
     rows = Rows([path])
-    places = [rows.place for _ in rows]
+    bookmarks = [rows.bookmark for _ in rows]
     write(path, "one\ntwo and more\n")
     with pytest.raises(ValueError, match="its last line, which had been embedded, goes on"):
-        texts_of(path, start=places[-1])
+        texts_of(path, behind=bookmarks[-1])
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r"))), st.data())
@@ -212,8 +219,8 @@ def test_any_texts_come_back_from_jsonl_and_from_any_row_on(tmp_path_factory, te
     path = tmp_path_factory.mktemp("rows") / "a.jsonl"
     write(path, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
     rows = Rows([path])
-    found = [(row.text, rows.place) for row in rows]
+    found = [(row.text, rows.bookmark) for row in rows]
     assert [text for text, _ in found] == texts
     if texts:
         number = data.draw(st.integers(0, len(texts) - 1))
-        assert texts_of(path, start=found[number][1]) == texts[number + 1 :]
+        assert texts_of(path, behind=found[number][1]) == texts[number + 1 :]
