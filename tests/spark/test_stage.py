@@ -1,5 +1,6 @@
 """Spark: the same vectors as `encode`, row by row, whatever happens to the rows and the executors on the way."""
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from importlib import import_module
 from pathlib import Path
 
@@ -18,13 +20,16 @@ from hypothesis import given, strategies as st
 from spark_figures import descendants, executors, mapped_memory, session, workers
 
 import numroberta
-from numroberta.checkpoint.checkpoint import CheckpointError
+from numroberta.checkpoint import CheckpointError
+from numroberta.model import WINDOW
 
 for package in ("pyspark", "pandas", "pyarrow"):
     pytest.importorskip(package, reason=f"needs {package}: pip install '.[spark]'")
 cloudpickle = import_module("pyspark.cloudpickle")
 pd = import_module("pandas")
 nr = import_module("numroberta.spark")
+location = import_module("numroberta.spark.location")
+worker = import_module("numroberta.spark.worker")
 
 ROOT = Path(__file__).parents[2]
 java = pytest.mark.skipif(
@@ -40,21 +45,14 @@ WORDS_OF = [None if text is None else text.split() for text in TEXTS]
 
 def embedded(model, texts, **options):
     """What a worker gives for these rows."""
-    options = {
-        "max_length": 512,
-        "case_sensitive": True,
-        "batch_size": 32,
-        "pooling": None,
-        "normalize": False,
-    } | options
-    batches = nr.embed_batches(iter([pd.Series(texts, dtype=object)]), tuple(nr.find_place(model)), **options)
-    return list(pd.concat(batches))
+    chosen = worker.Options(location.locate_model(model), **options)
+    return list(pd.concat(worker.embed_batches(iter([pd.Series(texts, dtype=object)]), chosen)))
 
 
 def worded(model, texts, words, **options):
-    options = {"max_length": 512, "case_sensitive": True, "batch_size": 32} | options
+    chosen = worker.Options(location.locate_model(model), **options)
     batch = (pd.Series(texts, dtype=object), pd.Series(words, dtype=object))
-    return list(pd.concat(nr.embed_words_batches(iter([batch]), tuple(nr.find_place(model)), **options)))
+    return list(pd.concat(worker.embed_words_batches(iter([batch]), chosen)))
 
 
 @pytest.mark.filterwarnings("ignore:.*more than.*tokens")
@@ -69,22 +67,31 @@ def test_null_gives_null_and_every_other_text_the_vector_of_encode(small_folder,
 def test_a_batch_of_nulls_and_no_batch_at_all(small_folder):
     assert embedded(small_folder, [None, None]) == [None, None]
     assert worded(small_folder, [None, "a"], [["a"], None]) == [None, None]
-    assert list(nr.embed_batches(iter([]), tuple(nr.find_place(small_folder)), 512, True)) == []
+    nothing = worker.embed_batches(iter([]), worker.Options(location.locate_model(small_folder)))
+    assert list(nothing) == []
 
 
 def test_large_batches_leave_in_parts_and_lose_no_row(small_folder, small):
-    texts = [f"text {i % 7}" for i in range(2500)]
+    texts = [f"text {i % 7}" for i in range(2 * WINDOW + 1)]  # the last part has one row
     vectors = embedded(small_folder, texts)
     np.testing.assert_allclose(np.stack(vectors), small.encode(texts), atol=1e-5)
     words = worded(small_folder, texts, [text.split() for text in texts])
     assert [[word["result"] for word in row] for row in words] == [text.split() for text in texts]
 
 
+def test_words_leave_a_few_thousand_at_a_time_since_spark_makes_an_object_of_each_number(small_folder, monkeypatch):
+    monkeypatch.setattr(worker, "WORDS_AT_ONCE", 10)
+    words = [["a", "few", "more", "words"]] * 8
+    batch = (pd.Series([" ".join(row) for row in words]), pd.Series(words))
+    parts = list(worker.embed_words_batches(iter([batch]), worker.Options(location.locate_model(small_folder))))
+    assert [len(part) for part in parts] == [3, 3, 2]  # 12 words, 12 words, and the rest
+
+
 @pytest.mark.filterwarnings("ignore:.*more than.*tokens")
 def test_pooling_length_and_case_are_those_of_encode(small_folder, small):
     texts = ["The Text", "and Another one that is cut"]
     for pooling in ("mean", "cls", "max"):
-        found = embedded(small_folder, texts, pooling=pooling, normalize=True)
+        found = embedded(small_folder, texts, pooling=pooling, normalize_embeddings=True)
         wanted = small.encode(texts, pooling=pooling, normalize_embeddings=True)
         np.testing.assert_allclose(np.stack(found), wanted, atol=1e-5)
     lower = small.encode([text.lower() for text in texts])
@@ -97,10 +104,10 @@ def test_pooling_length_and_case_are_those_of_encode(small_folder, small):
 
 
 def test_a_worker_loads_a_model_once(small_folder):
-    nr._encoder.cache_clear()
+    worker.encoder_for.cache_clear()
     for _ in range(3):
         embedded(small_folder, ["a"])
-    assert nr._encoder.cache_info().misses == 1
+    assert worker.encoder_for.cache_info().misses == 1
 
 
 def test_words_have_the_vectors_of_encode_words_and_their_places_in_the_text(small_folder, small):
@@ -130,7 +137,7 @@ def test_words_that_a_tokenizer_changed_or_left_out(small_folder, small):
 def test_words_are_located_where_they_were_joined(words, space):
     words = [word.strip() for word in words]
     text = space + space.join(words) + space
-    places = nr.locate(text, words)
+    places = worker.find_words(text, words)
     position = 0
     for word, (begin, end) in zip(words, places, strict=True):
         assert text[begin : end + 1] == word
@@ -139,10 +146,81 @@ def test_words_are_located_where_they_were_joined(words, space):
 
 
 def test_locating_prefers_whole_words_and_keeps_the_order():
-    assert nr.locate("unable or able", ["un", "able", "able"]) == [(0, 1), (2, 5), (10, 13)]
-    assert nr.locate("a party of art", ["art"]) == [(11, 13)]  # stop words were taken out
-    assert nr.locate("İstanbul ISTANBUL", ["istanbul"]) == [(9, 16)]  # 'İ'.lower() is two characters
-    assert nr.locate("one two", ["two", "one"]) == [(4, 6), (None, None)]
+    assert worker.find_words("unable or able", ["un", "able", "able"]) == [(0, 1), (2, 5), (10, 13)]
+    assert worker.find_words("a party of art", ["art"]) == [(11, 13)]  # stop words were taken out
+    assert worker.find_words("İstanbul ISTANBUL", ["istanbul"]) == [(9, 16)]  # 'İ'.lower() is two characters
+    assert worker.find_words("one two", ["two", "one"]) == [(4, 6), (None, None)]
+
+
+# --- The stage's options ----------------------------------------------------------------------------------------------
+
+
+def applied(stage, texts):
+    """The vectors of the function that `transform` applies to a column of texts."""
+    return np.stack(list(pd.concat(stage._udf(1).func(iter([pd.Series(texts)])))))
+
+
+def short(encoder_folder, length):
+    encoder = numroberta.load(encoder_folder)
+    encoder.max_seq_length = length
+    return encoder
+
+
+STAGE_OPTIONS = {
+    "poolingStrategy": [
+        (lambda stage: stage.setPoolingStrategy("CLS"), lambda folder, texts: read(folder, texts, pooling="cls")),
+        (lambda stage: stage.setPoolingStrategy("MAX"), lambda folder, texts: read(folder, texts, pooling="max")),
+        (lambda stage: stage.setPoolingStrategy("AVERAGE"), lambda folder, texts: read(folder, texts, pooling="mean")),
+    ],
+    "maxSentenceLength": [
+        (lambda stage: stage.setMaxSentenceLength(5), lambda folder, texts: short(folder, 5).encode(texts))
+    ],
+    "caseSensitive": [
+        (
+            lambda stage: stage.setCaseSensitive(False),
+            lambda folder, texts: read(folder, [text.lower() for text in texts]),
+        )
+    ],
+}
+# What else the stage has is held by other tests: the columns, which model and which commit of it, and the batch size.
+HELD_ELSEWHERE = {"inputCols", "outputCol", "model", "revision", "batchSize"}
+
+
+def read(folder, texts, **options):
+    return numroberta.load(folder).encode(texts, **options)
+
+
+def test_every_option_of_the_stage_is_in_the_table():
+    assert {param.name for param in nr.RobertaEmbeddings().params} == {*STAGE_OPTIONS, *HELD_ELSEWHERE}
+
+
+@pytest.mark.filterwarnings("ignore:.*more than.*tokens")
+@pytest.mark.parametrize("option", STAGE_OPTIONS)
+def test_an_option_of_the_stage_changes_its_vectors_as_it_says(option, small_folder, small):
+    texts = ["The Text", "and Another one that is long enough to be cut"]
+    for set_option, expected in STAGE_OPTIONS[option]:
+        vectors = applied(set_option(nr.RobertaEmbeddings(str(small_folder))), texts)
+        np.testing.assert_allclose(vectors, expected(small_folder, texts), atol=2e-6)  # measured: 5e-7
+        assert option == "poolingStrategy" or not np.allclose(vectors, small.encode(texts), atol=1e-3)
+
+
+def test_a_batch_size_reaches_encode_and_encode_words(small_folder, monkeypatch):
+    sizes = []
+    for name in ("encode", "encode_words"):
+        method = getattr(numroberta.TextEncoder, name)
+
+        def spy(self, texts, *, batch_size, method=method, **options):
+            sizes.append(batch_size)
+            return method(self, texts, batch_size=batch_size, **options)
+
+        monkeypatch.setattr(numroberta.TextEncoder, name, spy)
+    stage = nr.RobertaEmbeddings(str(small_folder)).setBatchSize(7)
+    applied(stage, ["a"])
+    list(stage._udf(2).func(iter([(pd.Series(["a"]), pd.Series([["a"]]))])))
+    assert sizes == [7, 7]
+
+
+# --- Which model ------------------------------------------------------------------------------------------------------
 
 
 def test_a_bad_model_is_refused_with_the_sentence_of_load(tmp_path):
@@ -164,7 +242,7 @@ def test_a_folder_without_a_tokenizer_is_refused_on_the_driver(small_folder, tmp
 
 def test_a_model_that_only_an_executor_lacks_is_an_error_that_names_the_host():
     with pytest.raises(CheckpointError, match=f"on {re.escape(socket.gethostname())}.*/gone' does not exist"):
-        list(nr.embed_batches(iter([]), ("/gone", None, False), 512, True))
+        list(worker.embed_batches(iter([]), worker.Options(location.ModelLocation("/gone"))))
 
 
 def test_a_model_of_the_hub_travels_with_its_commit(small_folder, tmp_path, monkeypatch):
@@ -179,13 +257,50 @@ def test_a_model_of_the_hub_travels_with_its_commit(small_folder, tmp_path, monk
     stage = nr.RobertaEmbeddings.pretrained("distilroberta_base", "en")  # Spark NLP's name
     assert stage.getOrDefault("model") == "distilroberta-base"
     assert stage.getOrDefault("revision") == commit
-    assert nr.find_place("distilroberta-base") == ("distilroberta-base", commit, False)
+    (tmp_path / "models--distilroberta-base" / "refs" / "main").write_text("f" * 40)  # the hub moves on
+    assert len(applied(stage, ["a"])) == 1
+    (refs / "main").write_text(commit)
+    assert location.locate_model("distilroberta-base") == location.ModelLocation("distilroberta-base", commit)
 
 
 def test_a_relative_folder_travels_as_an_absolute_one(small_folder, monkeypatch):
     monkeypatch.chdir(small_folder.parent)
-    assert nr.find_place(small_folder.name) == (str(small_folder), None, False)
+    assert location.locate_model(small_folder.name) == location.ModelLocation(str(small_folder))
     assert nr.RobertaEmbeddings.pretrained(small_folder.name).getOrDefault("model") == str(small_folder)
+
+
+def zipped(path, folder, **more):
+    """A zip of a folder, as `zip -r` makes it, and of further files by name."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, file.relative_to(folder.parent))
+        for name, content in more.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_zip_made_on_a_mac_has_more_than_the_folder(small_folder, tmp_path):
+    extra = {f"__MACOSX/{small_folder.name}/._config.json": b"\0\5\x16\7", ".DS_Store": b"\0\0\0\1Bud1"}
+    folder = location.unpacked(zipped(tmp_path / "model.zip", small_folder, **extra))
+    assert folder.name == small_folder.name
+    assert len(numroberta.load(folder).encode("a")) == 24
+
+
+def test_a_zip_of_the_files_alone_is_a_model_too(small_folder, tmp_path):
+    shutil.make_archive(str(tmp_path / "model"), "zip", small_folder)
+    assert numroberta.load(location.unpacked(tmp_path / "model.zip")).config.hidden_size == 24
+
+
+def test_a_damaged_zip_is_refused_and_leaves_nothing_behind(small_folder, tmp_path):
+    path = zipped(tmp_path / "model.zip", small_folder)
+    whole = bytearray(path.read_bytes())
+    flipped = whole.copy()
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (whole[: len(whole) // 2], flipped, b""):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"model\.zip cannot be unpacked \(.+\): distribute a zip"):
+            location.unpacked(path)
+        assert os.listdir(tmp_path) == ["model.zip"]
 
 
 def test_setters_refuse_what_cannot_be():
@@ -273,9 +388,9 @@ def test_rows_keep_their_vectors_through_a_shuffle(spark, lines, small_folder, s
 @pytest.mark.slow
 def test_a_task_uses_as_many_threads_as_it_has_cpus(spark):
     def threads(batch: pd.Series) -> pd.Series:
-        from numroberta import spark
+        from numroberta.spark import worker
 
-        return batch * 0 + spark._cores()
+        return batch * 0 + worker.cores_of_task()
 
     from pyspark.sql.functions import pandas_udf
 
@@ -321,11 +436,11 @@ def test_wrong_columns_and_models_fail_before_any_task(spark, lines, small_folde
         stage.setInputCols("id").transform(frame)
     with pytest.raises(ValueError, match=r"column 'text' is string, expected array<string>"):
         stage.setInputCols("text", "text").transform(frame)
-    with pytest.raises(ValueError, match="'NONE' gives a vector a word"):
+    with pytest.raises(ValueError, match="'NONE' gives one vector per word"):
         stage.setInputCols("text").setPoolingStrategy("NONE").transform(frame)
     words = frame.selectExpr("text", "split(text, ' ') AS words")
     stage.setInputCols("text", "words").setPoolingStrategy("MAX")
-    with pytest.raises(ValueError, match="'MAX' gives a vector a text"):
+    with pytest.raises(ValueError, match="'MAX' gives one vector per text"):
         stage.transform(words)
     with pytest.raises(CheckpointError, match="does not exist"):
         nr.RobertaEmbeddings(str(tmp_path / "gone")).setInputCols("text").transform(frame)
@@ -399,6 +514,8 @@ def test_readme_runs_as_pasted_and_its_pipeline_predicts_the_same_here(spark, tm
 
     from pyspark.ml import PipelineModel
 
+    (metadata,) = (tmp_path / "embed-pipeline").glob("stages/*/metadata/part-*")
+    assert json.loads(metadata.read_text())["class"] == "numroberta.spark.RobertaEmbeddings"  # in any release
     saved = PipelineModel.load(str(tmp_path / "embed-pipeline"))
     lines = [(0, "A man is playing a guitar."), (1, None), (2, "")]
     rows = saved.transform(frame_of(spark, lines)).orderBy("id").collect()

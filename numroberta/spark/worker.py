@@ -1,0 +1,175 @@
+"""On the executors: columns of texts, as pandas Series, to columns of vectors."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+from pyspark import TaskContext
+
+from numroberta.arithmetic import POOLINGS
+from numroberta.checkpoint import CheckpointError
+from numroberta.model import WINDOW, TextEncoder, load
+from numroberta.spark.location import ModelLocation
+
+LONGEST = 512  # RoBERTa's positions
+WORDS_AT_ONCE = 2048  # Spark makes a Python object of every number: 57 MB for so many words of 768 dimensions
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a column is embedded: made and checked on the driver, used in the workers.
+
+    Raises ValueError for a value that cannot be.
+    """
+
+    model: ModelLocation
+    pooling: str | None = None  # None: as the model's folder says
+    normalize_embeddings: bool = False
+    batch_size: int = 32
+    max_length: int = LONGEST  # most tokens that are read at once, <s> and </s> included
+    case_sensitive: bool = True
+
+    def __post_init__(self) -> None:
+        if self.pooling is not None and self.pooling not in POOLINGS:
+            known = ", ".join(map(repr, POOLINGS))
+            raise ValueError(f"pooling={self.pooling!r}, expected one of {known}, or None")
+        check_between("max_length", self.max_length, 1, LONGEST)
+        check_between("batch_size", self.batch_size, 1)
+
+    def in_case(self, text: str) -> str:
+        """The text that the model reads."""
+        return text if self.case_sensitive else text.lower()
+
+
+def check_between(name: str, value: int, least: int, most: int | None = None) -> int:
+    """The value; raises ValueError where it is less than `least` or more than `most`."""
+    if value < least or (most is not None and value > most):
+        raise ValueError(f"{name}={value}, expected {least}{f' to {most}' if most else ' or more'}")
+    return value
+
+
+def embed_batches(batches: Iterator[pd.Series], options: Options) -> Iterator[pd.Series]:
+    """Series of texts to series of vectors, at most WINDOW texts at a time; null stays null."""
+    encoder = encoder_for(options.model, options.max_length, cores_of_task())
+    for batch in batches:
+        for start in range(0, len(batch), WINDOW):
+            texts = [None if missing else text for text, missing in with_nulls(batch[start : start + WINDOW])]
+            yield text_vectors(encoder, texts, options)
+
+
+def text_vectors(encoder: TextEncoder, texts: Sequence[str | None], options: Options) -> pd.Series:
+    """The vector of each text; null for null."""
+    vectors = iter(
+        encoder.encode(
+            [options.in_case(text) for text in texts if text is not None],
+            batch_size=options.batch_size,
+            pooling=options.pooling,
+            normalize_embeddings=options.normalize_embeddings,
+        )
+    )
+    return pd.Series([None if text is None else next(vectors) for text in texts], dtype=object)
+
+
+def embed_words_batches(batches: Iterator[tuple[pd.Series, pd.Series]], options: Options) -> Iterator[pd.Series]:
+    """Series of texts and of their words to series of lists of dicts, some thousand words at a time."""
+    encoder = encoder_for(options.model, options.max_length, cores_of_task())
+    for texts, words in batches:
+        rows: list[tuple[str, list[str]] | None] = []
+        count = 0
+        for (text, no_text), (given, no_words) in zip(with_nulls(texts), with_nulls(words), strict=True):
+            own = [] if no_words else [word for word in given if word is not None and word.strip()]
+            rows.append(None if no_text or no_words else (text, own))
+            count += len(own)
+            if count >= WORDS_AT_ONCE or len(rows) == WINDOW:
+                yield word_structs(encoder, rows, options)
+                rows, count = [], 0
+        if rows:
+            yield word_structs(encoder, rows, options)
+
+
+def word_structs(encoder: TextEncoder, rows: Sequence[tuple[str, list[str]] | None], options: Options) -> pd.Series:
+    """For each text and its words, a dict of begin, end, result and embeddings per word; null for null."""
+    present = [row for row in rows if row is not None]
+    # To the model a word has no white space in it; "New York" is two, of which the first has the first piece.
+    parts = [[options.in_case(word).split() for word in words] for _, words in present]
+    flat = [[part for word in row for part in word] for row in parts]
+    encoded = iter(
+        encoder.encode_words([row for row in flat if row], batch_size=options.batch_size) if any(flat) else ()
+    )
+    structs: list[list[dict[str, Any]]] = []
+    for (text, words), row in zip(present, parts, strict=True):
+        vectors = iter(next(encoded).vectors if words else ())
+        structs.append([])
+        for word, own, (begin, end) in zip(words, row, find_words(text, words), strict=True):
+            vector, *_ = [next(vectors) for _ in own]
+            structs[-1].append({"begin": begin, "end": end, "result": word, "embeddings": vector})
+    done = iter(structs)
+    return pd.Series([None if row is None else next(done) for row in rows], dtype=object)
+
+
+def find_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | tuple[None, None]]:
+    """First and last character of each word, one after the other, in whatever case; (None, None) if it is not there.
+
+    >>> find_words("Don't stop", ["don", "'t", "stopped", "stop"])
+    [(0, 2), (3, 4), (None, None), (6, 9)]
+    """
+    folded = folded_case(text)
+    places: list[tuple[int, int] | tuple[None, None]] = []
+    position = 0
+    for word in map(folded_case, words):
+        begin = next_word(folded, word, position)
+        if begin < 0:
+            places.append((None, None))
+        else:
+            position = begin + len(word)
+            places.append((begin, position - 1))
+    return places
+
+
+def next_word(text: str, word: str, position: int) -> int:
+    """Where the next word begins: here, after white space; or as a whole word; or inside of one; or -1."""
+    here = position
+    while text[here : here + 1].isspace():
+        here += 1
+    if text.startswith(word, here):
+        return here
+    first = begin = text.find(word, position)
+    while begin >= 0:
+        before, after = text[begin - 1 : begin], text[begin + len(word) : begin + len(word) + 1]
+        if not (before.isalnum() and word[0].isalnum()) and not (after.isalnum() and word[-1].isalnum()):
+            return begin
+        begin = text.find(word, begin + 1)
+    return first
+
+
+def folded_case(text: str) -> str:
+    """Lower case, character by character: places stay the same."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+
+
+def with_nulls(series: pd.Series) -> Iterator[tuple[Any, bool]]:
+    """Each value, and whether it is null."""
+    return zip(series, series.isna(), strict=True)
+
+
+def cores_of_task() -> int:
+    """Threads of a task: `spark.task.cpus`, or what its resource profile says."""
+    context = TaskContext.get()
+    return context.cpus() if context else 1
+
+
+@lru_cache(maxsize=4)
+def encoder_for(model: ModelLocation, max_length: int, num_threads: int) -> TextEncoder:
+    """The model, loaded once in a worker process."""
+    try:
+        encoder = load(model.on_this_host(), num_threads=num_threads, revision=model.revision)
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"on {socket.gethostname()}, where an executor runs: {error}") from error
+    encoder.max_seq_length = min(max(3, max_length), encoder.max_length)  # 3: <s>, a token, </s>
+    return encoder
