@@ -67,23 +67,8 @@ def trace(
     x, found = output.last_hidden_state, dict(output.activations)
     one_for_all = "embeddings.token_type_embeddings"
     found[one_for_all] = np.broadcast_to(found[one_for_all], x.shape)  # (d,) -> (b, n, d)
-    heads(roberta.tensors, x, config.layer_norm_eps, found)
+    textbook.heads(roberta.tensors, x, config.layer_norm_eps, found)
     return {"input_ids": ids, "attention_mask": mask.astype(np.int64), **found}
-
-
-def heads(weights: Mapping[str, Array], x: Array, eps: float, acts: dict[str, Array]) -> None:
-    """The logits of every head that the weights have, from the last hidden state (b, n, d), into `acts`."""
-    if "lm_head.dense.weight" in weights:
-        y = textbook.gelu(textbook.linear(weights, "lm_head.dense", x, acts))
-        y = acts["lm_head.layer_norm"] = textbook.layer_norm(weights, "lm_head.layer_norm", y, eps)
-        decoder = weights.get("lm_head.decoder.weight", weights["embeddings.word_embeddings.weight"])
-        acts["lm_head"] = y @ decoder.T + weights["lm_head.bias"]  # (b, n, d) -> (b, n, vocabulary)
-    if "classifier.dense.weight" in weights:
-        y = np.tanh(textbook.linear(weights, "classifier.dense", x[:, 0], acts))
-        textbook.linear(weights, "classifier.out_proj", y, acts)  # (b, d) -> (b, labels)
-    for name in ("classifier", "qa_outputs"):
-        if f"{name}.weight" in weights:
-            textbook.linear(weights, name, x, acts)  # (b, n, d) -> (b, n, labels), (b, n, start and end)
 
 
 def batch(model: TextEncoder, texts: Sequence[str]) -> tuple[Array, Array]:
