@@ -24,14 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from numroberta import __version__, textbook
 from numroberta.arithmetic import Roberta
 from numroberta.checkpoint import (
-    DECODER,
-    DECODER_BIAS,
-    HEADS,
-    MASKED_LM,
-    SEQUENCE,
-    WORDS,
     Checkpoint,
-    heads_among,
     open_checkpoint,
     open_safetensors,
 )
@@ -78,20 +71,8 @@ def trace(
     x, found = output.last_hidden_state, dict(output.activations)
     one_for_all = "embeddings.token_type_embeddings"
     found[one_for_all] = np.broadcast_to(found[one_for_all], x.shape)  # (d,) -> (b, n, d)
-    heads(roberta.tensors, x, config.layer_norm_eps, found)
+    textbook.heads(roberta.tensors, x, config.layer_norm_eps, found)
     return {"input_ids": ids, "attention_mask": mask.astype(np.int64), **found}
-
-
-def heads(weights: Mapping[str, Array], x: Array, eps: float, acts: dict[str, Array]) -> None:
-    """The logits of every head that the weights have, from the last hidden state (b, n, d), into `acts`."""
-    for name in heads_among(weights):
-        first, *others = HEADS[name].layers
-        y = textbook.linear(weights, first, x[:, 0] if HEADS[name].first_token else x, acts)
-        if name == SEQUENCE:
-            textbook.linear(weights, others[0], np.tanh(y), acts)  # (b, d) -> (b, labels)
-        elif name == MASKED_LM:
-            y = acts[others[0]] = textbook.layer_norm(weights, others[0], textbook.gelu(y), eps)
-            acts["lm_head"] = y @ weights.get(DECODER, weights[WORDS]).T + weights[DECODER_BIAS]  # -> (b, n, vocab)
 
 
 def batch(model: TextEncoder, texts: Sequence[str]) -> tuple[Array, Array]:
