@@ -18,6 +18,7 @@ from numroberta.checkpoint import (
     DECODER_BIAS,
     HEADS,
     MASKED_LM,
+    POOLER,
     SEQUENCE,
     SPAN,
     TOKEN,
@@ -27,7 +28,20 @@ from numroberta.checkpoint import (
     show,
 )
 
-__all__ = ["MASKED_LM", "SEQUENCE", "SPAN", "TOKEN", "heads_of", "masked_lm", "require", "sequence", "span", "token"]
+__all__ = [
+    "MASKED_LM",
+    "SEQUENCE",
+    "SPAN",
+    "TOKEN",
+    "Layers",
+    "heads_of",
+    "masked_lm",
+    "pooler",
+    "require",
+    "sequence",
+    "span",
+    "token",
+]
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -54,33 +68,66 @@ def require(checkpoint: Checkpoint, head: str) -> None:
             )
 
 
-def masked_lm(tensors: Tensors, x: Array, eps: float) -> Array:
-    """E LayerNorm(gelu(W x + b)) + c, (hidden, n) -> (vocab, n): `transformers.RobertaLMHead`.
+class Layers:
+    """A checkpoint's layers by transformers' names, for what is on top of the encoder: (features, columns) in and out.
 
-    E is the word embeddings, or the decoder of its own that the checkpoint stores.
+    `reproducible.ExactLayers` are the same in exact products.
     """
+
+    def __init__(self, tensors: Tensors, eps: float):
+        self.tensors, self.eps = tensors, eps
+
+    def linear(self, name: str, x: Array) -> Array:
+        """W x + b, (in, n) -> (out, n): `torch.nn.Linear`."""
+        return self.tensors[f"{name}.weight"] @ x + self.tensors[f"{name}.bias"][:, None]
+
+    def decode(self, x: Array) -> Array:
+        """E x + c, (hidden, n) -> (vocab, n); E is the word embeddings, or the decoder of its own that is stored."""
+        return self.tensors.get(DECODER, self.tensors[WORDS]) @ x + self.tensors[DECODER_BIAS][:, None]
+
+    def layer_norm(self, name: str, x: Array) -> Array:
+        """Layer norm of each column."""
+        y = x.copy()
+        gain, bias = self.tensors[f"{name}.weight"][:, None], self.tensors[f"{name}.bias"][:, None]
+        kernels.layer_norm(y, gain, bias, self.eps)
+        return y
+
+    def gelu(self, x: Array) -> Array:
+        """x Φ(x)."""
+        y = x.copy()
+        kernels.bias_gelu(y, np.zeros((len(y), 1), y.dtype), kernels.Scratch(y.dtype))
+        return y
+
+    def tanh(self, x: Array) -> Array:
+        """The hyperbolic tangent."""
+        return np.tanh(x)
+
+
+def pooler(layers: Layers, first: Array) -> Array:
+    """tanh(W x + b) of texts' first tokens, (hidden, b) -> (hidden, b): `transformers.RobertaPooler`."""
+    return layers.tanh(layers.linear(HEADS[POOLER].layers[0], first))
+
+
+def masked_lm(layers: Layers, x: Array) -> Array:
+    """E LayerNorm(gelu(W x + b)) + c, (hidden, n) -> (vocab, n): `transformers.RobertaLMHead`."""
     dense, norm = HEADS[MASKED_LM].layers
-    y = tensors[f"{dense}.weight"] @ x
-    kernels.bias_gelu(y, tensors[f"{dense}.bias"][:, None], kernels.Scratch(y.dtype))
-    kernels.layer_norm(y, tensors[f"{norm}.weight"][:, None], tensors[f"{norm}.bias"][:, None], eps)
-    return tensors.get(DECODER, tensors[WORDS]) @ y + tensors[DECODER_BIAS][:, None]  # (hidden, n) -> (vocab, n)
+    return layers.decode(layers.layer_norm(norm, layers.gelu(layers.linear(dense, x))))
 
 
-def sequence(tensors: Tensors, first: Array) -> Array:
+def sequence(layers: Layers, first: Array) -> Array:
     """V tanh(W x + b) + c of texts' first tokens, (hidden, b) -> (labels, b): `RobertaClassificationHead`."""
     dense, out = HEADS[SEQUENCE].layers
-    return linear(tensors, out, np.tanh(linear(tensors, dense, first)))
+    return layers.linear(out, layers.tanh(layers.linear(dense, first)))
 
 
-def token(tensors: Tensors, x: Array) -> Array:
+def token(layers: Layers, x: Array) -> Array:
     """W x + b, (hidden, n) -> (labels, n): `RobertaForTokenClassification`."""
-    return linear(tensors, HEADS[TOKEN].layers[0], x)
+    return layers.linear(HEADS[TOKEN].layers[0], x)
 
 
-def span(tensors: Tensors, x: Array) -> Array:
+def span(layers: Layers, x: Array) -> Array:
     """W x + b, (hidden, n) -> (2, n), where an answer starts and where it ends: `RobertaForQuestionAnswering`."""
-    return linear(tensors, HEADS[SPAN].layers[0], x)
+    return layers.linear(HEADS[SPAN].layers[0], x)
 
 
-def linear(tensors: Tensors, name: str, x: Array) -> Array:
-    return tensors[f"{name}.weight"] @ x + tensors[f"{name}.bias"][:, None]
+COMPUTED_BY = {POOLER: pooler, MASKED_LM: masked_lm, SEQUENCE: sequence, TOKEN: token, SPAN: span}

@@ -21,7 +21,7 @@ BLOCK = 65_536
 # −ln(1/Φ(x) − 1) = −x·p(x²): p, a polynomial in x² for float32, minimax in the error of x·Φ(x) on |x| ≤ 4.5 (3.8e-8;
 # after float32 rounding 6.5e-7 at most, 3.6e-8 RMS over a normal x, where PyTorch's float32 has 3.7e-7 and 5.4e-8).
 # The last coefficient is negative, so beyond 4.5 the exponential runs to 0 or infinity as it should.
-_LOGIT = np.array(
+LOGIT = np.array(
     [
         -1.5957708955906247,
         -0.07266273405878097,
@@ -36,7 +36,7 @@ _LOGIT = np.array(
 
 # ln(erfc(z) / t) + z² for t = 2 / (2 + z), as Chebyshev polynomials of 2t − 1, for float64: the first one left out is
 # 5e-20. (The form is that of Schonfelder 1978; the coefficients come from 40-digit values at 64 Chebyshev nodes.)
-_ERFC = (
+ERFC = (
     -0.65132685989085472,
     0.64196979235649026,
     0.019476473204185836,
@@ -103,11 +103,11 @@ def bias_gelu(x: Array, bias: Array, scratch: Scratch) -> None:
 def _gelu_float32(x: Array, square: Array, power: Array) -> None:
     """x / (1 + exp(x p(x²))), Horner's rule; ufuncs take their output by position: less overhead a call."""
     np.multiply(x, x, square)
-    np.multiply(square, _LOGIT[-1:], power)
+    np.multiply(square, LOGIT[-1:], power)
     for coefficient in _LOGIT_BY_HORNER:
         np.add(power, coefficient, power)
         np.multiply(power, square, power)
-    np.add(power, _LOGIT[:1], power)
+    np.add(power, LOGIT[:1], power)
     np.multiply(power, x, power)
     np.exp(power, power)
     np.add(power, _ONE, power)
@@ -115,7 +115,7 @@ def _gelu_float32(x: Array, square: Array, power: Array) -> None:
 
 
 _ONE = np.ones(1, np.float32)
-_LOGIT_BY_HORNER = [_LOGIT[k : k + 1] for k in range(5, 0, -1)]
+_LOGIT_BY_HORNER = [LOGIT[k : k + 1] for k in range(5, 0, -1)]
 
 
 def _gelu_float64(x: Array, t: Array, total: Array) -> None:
@@ -125,9 +125,9 @@ def _gelu_float64(x: Array, t: Array, total: Array) -> None:
     twice = 4.0 * t - 2.0
     total[...] = 0.0
     before = np.zeros_like(total)
-    for coefficient in _ERFC[:0:-1]:
+    for coefficient in ERFC[:0:-1]:
         total[...], before[...] = twice * total - before + coefficient, total.copy()
-    log_ratio = twice / 2.0 * total - before + _ERFC[0]
+    log_ratio = twice / 2.0 * total - before + ERFC[0]
     tail = 0.5 * t * np.exp(log_ratio - z * z)
     x *= np.where(x > 0, 1.0 - tail, tail)
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta.arithmetic import cut, encoder, schedule
+from numroberta.arithmetic import cut, encoder, heads, schedule
 from numroberta.arithmetic.encoder import Plan, Share, Texts, Trace, Weights
+from numroberta.arithmetic.reproducible import ExactLayers, Recorder, Reproducible
 from numroberta.checkpoint import Checkpoint
 
 Array = NDArray[Any]
@@ -45,6 +46,7 @@ class Roberta:
         dtype: str = "float32",
         num_threads: int | None = None,
         deterministic: bool = False,
+        reproducible: bool = False,
         low_memory: bool = False,
     ):
         if dtype not in ("float32", "float64", np.float32, np.float64):
@@ -60,6 +62,8 @@ class Roberta:
         tensors = {name: tensor.astype(self.dtype, copy=False) for name, tensor in checkpoint.tensors.items()}
         self.tensors = tensors
         self.weights = Weights.from_tensors(tensors, self.config)
+        self.exact = Reproducible(tensors, self.config, self.dtype) if reproducible else None
+        self.layers = ExactLayers(self.exact) if self.exact else heads.Layers(tensors, self.config.layer_norm_eps)
         self._cut = partial(cut.choose, self.config, self.dtype, deterministic)
 
     def __call__(
@@ -117,9 +121,17 @@ class Roberta:
         """tanh(W x + b) of each text's first token, (b, hidden) -> (b, hidden): `transformers.RobertaPooler`."""
         if self.weights.pooler is None:
             return None
-        weight, bias = self.weights.pooler
         with schedule.one_blas_thread():  # a second BLAS thread spins for 25 ms after its work, in the next one's way
-            return np.tanh(first @ weight.T + bias[:, 0])
+            return heads.pooler(self.layers, first.T).T
+
+    def activations(self, ids: Array, positions: Array) -> dict[str, Array]:
+        """Every activation of one text, (n,) ids and positions, by name, where the model is `reproducible`.
+
+        (features, n); of attention (heads, queries, keys); of heads that look at <s> alone (features, 1).
+        """
+        if self.exact is None:
+            raise ValueError("only a model loaded with reproducible=True records itself")
+        return Recorder(self.exact).record(ids, positions)
 
     def run(
         self,
@@ -148,9 +160,14 @@ class Roberta:
             return lambda share: self._run_group([texts[i] for i in group], use, share, chosen, trace)
 
         lengths = [len(ids) for ids, _ in texts]
-        groups = schedule.groups(lengths, most_texts, one_text_each=self.deterministic, at_least=self.num_threads)
+        groups = schedule.groups(
+            lengths, most_texts, one_text_each=self.deterministic and not self.exact, at_least=self.num_threads
+        )
         outputs = schedule.run(
-            [job(group) for group in groups], self.num_threads, self.dtype, one_at_a_time=self.low_memory
+            [job(group) for group in groups],
+            self.num_threads,
+            np.float64 if self.exact else self.dtype,
+            one_at_a_time=self.low_memory,
         )
         results: dict[int, R] = {}
         for group, values in zip(groups, outputs, strict=True):
@@ -167,9 +184,12 @@ class Roberta:
     ) -> list[R]:
         spans = encoder.side_by_side([len(ids) for ids, _ in texts])
         batch = Texts(np.concatenate([ids for ids, _ in texts]), np.concatenate([p for _, p in texts]), spans)
-        plan = Plan(self.config, self._cut(len(batch.ids), share.workers), share)
         done = self._give_pages_back if self.low_memory else None
-        last = encoder.forward(self.weights, batch, plan, wanted=wanted, trace=trace, done=done)
+        if self.exact:
+            last = self.exact.forward(batch, share, wanted=wanted, trace=trace, done=done)
+        else:
+            plan = Plan(self.config, self._cut(len(batch.ids), share.workers), share)
+            last = encoder.forward(self.weights, batch, plan, wanted=wanted, trace=trace, done=done)
         return [
             use(
                 TextOutput(

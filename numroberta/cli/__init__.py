@@ -8,6 +8,7 @@ tokenize    what the model reads in place of a text
 info        what a checkpoint consists of
 convert     a model as a new folder
 view        a page that shows what the model does with a text
+fingerprint hashes of what a model computes, to compare two machines
 bench       `trace`, `compare` and `verify`, for whoever ports RoBERTa
 heads       `fill-mask`, `classify`, `tag`, `answer` and `words`
 arguments   what several commands share: which model, which texts
@@ -30,6 +31,7 @@ from numroberta.cli.bench import add_compare, add_trace, add_verify
 from numroberta.cli.convert import add_convert
 from numroberta.cli.embed import add_embed
 from numroberta.cli.endings import Terminated
+from numroberta.cli.fingerprint import add_fingerprint
 from numroberta.cli.heads import add_answer, add_classify, add_fill_mask, add_tag, add_words
 from numroberta.cli.info import add_info
 from numroberta.cli.search import add_search
@@ -51,6 +53,7 @@ COMMANDS = (
     add_words,
     add_trace,
     add_compare,
+    add_fingerprint,
     add_verify,
     add_convert,
 )

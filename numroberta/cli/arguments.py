@@ -39,6 +39,9 @@ def add_model_options(parser: argparse.ArgumentParser, dtypes: Sequence[str] = (
     parser.add_argument(
         "--deterministic", action="store_true", help="the same bits in any batch, on any number of cores"
     )
+    parser.add_argument(
+        "--reproducible", action="store_true", help="the same bits on every machine, too: takes twice the time"
+    )
     parser.add_argument("--low-memory", action="store_true", help="keep one layer's weights in memory")
 
 
@@ -51,6 +54,7 @@ def load_model(options: argparse.Namespace) -> TextEncoder:
         dtype="float64" if options.dtype == "float64" else "float32",
         num_threads=options.threads,
         deterministic=options.deterministic,
+        reproducible=options.reproducible,
         low_memory=options.low_memory,
         revision=options.revision,
     )

@@ -448,7 +448,7 @@ class TextEncoder:
         masks = [np.flatnonzero(np.asarray(row) == self.tokenizer.mask_token_id) for row in rows]
         logits = self.model.run(
             self._rows(rows),
-            lambda output: heads.masked_lm(self.model.tensors, output.last_hidden_state, self.config.layer_norm_eps),
+            lambda output: heads.masked_lm(self.model.layers, output.last_hidden_state),
             wanted=masks,
         )
         found: list[Any] = []
@@ -493,7 +493,7 @@ class TextEncoder:
         warn_of_cuts(sum(map(bool, dropped)), len(rows), sum(dropped), self.max_length)
         logits = self.model.run(
             self._rows(ids),
-            lambda output: heads.sequence(self.model.tensors, output.last_hidden_state)[:, 0],
+            lambda output: heads.sequence(self.model.layers, output.last_hidden_state)[:, 0],
             wanted=[np.zeros(1, np.int64)] * len(ids),
             most_texts=batch_size,
         )
@@ -533,7 +533,7 @@ class TextEncoder:
         logits = iter(
             self.model.run(
                 self._rows(part.ids for row in parts for part in row),
-                lambda output: heads.token(self.model.tensors, output.last_hidden_state),
+                lambda output: heads.token(self.model.layers, output.last_hidden_state),
                 most_texts=batch_size,
             )
         )
@@ -591,7 +591,7 @@ class TextEncoder:
         parts = [encoding, *encoding.overflowing]
         logits = self.model.run(
             self._rows(part.ids for part in parts),
-            lambda output: heads.span(self.model.tensors, output.last_hidden_state),
+            lambda output: heads.span(self.model.layers, output.last_hidden_state),
         )
         found = tasks.answers(
             context,
@@ -709,6 +709,7 @@ def load(
     dtype: str = "float32",
     num_threads: int | None = None,
     deterministic: bool = False,
+    reproducible: bool = False,
     low_memory: bool = False,
     revision: str | None = None,
 ) -> TextEncoder:
@@ -719,13 +720,20 @@ def load(
     deterministic: a text's vector is the same to the last bit alone, in any batch, with any number of threads; sums
         are more exact, too.  Without it, vectors agree to 1e-5.  (Where threadpoolctl is missing, BLAS keeps its own
         threads, and their number must be the same.)
+    reproducible: the same bits on every machine too: whatever its processor, BLAS, operating system and byte order.
+        Takes twice the time; more exact.  See `numroberta.arithmetic.reproducible`.
     low_memory: keep one layer's weights in memory; the same numbers.
     revision: a branch, tag or commit of the hub.
     Raises CheckpointError, a ValueError that says what was found and what to do.
     """
     checkpoint = open_checkpoint(name, revision=revision)
     model = Roberta(
-        checkpoint, dtype=dtype, num_threads=num_threads, deterministic=deterministic, low_memory=low_memory
+        checkpoint,
+        dtype=dtype,
+        num_threads=num_threads,
+        deterministic=deterministic,
+        reproducible=reproducible,
+        low_memory=low_memory,
     )
     return TextEncoder(checkpoint, model)
 

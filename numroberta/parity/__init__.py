@@ -3,6 +3,7 @@
 bench            `trace` and `compare`
 diagnosis        which classic mistake explains a difference
 layouts          other ports' layouts
+fingerprints     hashes of each layer's numbers, the same on every machine
 beside_pytorch   `verify`: this library against PyTorch on your own checkpoint
 """
 
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
         save as save,
         trace as trace,
     )
+    from numroberta.parity.fingerprints import (
+        fingerprint as fingerprint,
+        fingerprint_lines as fingerprint_lines,
+        first_difference as first_difference,
+        read_fingerprint as read_fingerprint,
+    )
 
 __getattr__, __dir__ = door(
     __name__,
@@ -46,5 +53,6 @@ __getattr__, __dir__ = door(
             "save",
             "trace",
         ),
+        "fingerprints": ("fingerprint", "fingerprint_lines", "first_difference", "read_fingerprint"),
     },
 )

@@ -24,9 +24,12 @@ from numpy.typing import ArrayLike, NDArray
 from numroberta import __version__, textbook
 from numroberta.arithmetic import Roberta
 from numroberta.checkpoint import (
+    HEADS,
+    POOLER,
     Checkpoint,
     open_checkpoint,
     open_safetensors,
+    write_safetensors,
 )
 from numroberta.model import TextEncoder
 from numroberta.parity import diagnosis
@@ -55,11 +58,14 @@ def trace(
     """Every activation of the forward pass by name, in its order, computed by `numroberta.textbook`.
 
     input_ids, attention_mask: (b, n), as `Roberta` takes them; both are in the result, under these names.
-    The numbers are those of the model's dtype; load it with dtype="float64" for reference values.
+    The numbers are those of the model's dtype; load it with dtype="float64" for reference values.  Loaded with
+    reproducible=True, a model records its own forward pass instead, in the same bits on every machine; padding is zero.
     """
     roberta = model.model if isinstance(model, TextEncoder) else model
     ids, mask = roberta.checked(input_ids, attention_mask)
     config = roberta.config
+    if roberta.exact:
+        return {"input_ids": ids, "attention_mask": mask.astype(np.int64), **own_activations(roberta, ids, mask)}
     output = textbook.forward(
         roberta.tensors,
         ids,
@@ -75,6 +81,25 @@ def trace(
     return {"input_ids": ids, "attention_mask": mask.astype(np.int64), **found}
 
 
+def own_activations(roberta: Roberta, ids: Array, mask: Array) -> dict[str, Array]:
+    """What a reproducible model computes on its way, batch-first: (b, n, d), (b, h, n, n), and of <s> (b, d)."""
+    b, n = ids.shape
+    positions = roberta.position_ids(ids)
+    of_first = {layer for head in HEADS.values() if head.first_token for layer in (*head.layers, POOLER)}
+    found: dict[str, Array] = {}
+    for i in range(b):
+        tokens = mask[i]
+        for name, array in roberta.activations(ids[i, tokens], positions[i, tokens]).items():
+            if array.ndim == 3:  # (h, n queries, n keys)
+                out = found.setdefault(name, np.zeros((b, len(array), n, n), array.dtype))
+                out[i][:, np.outer(tokens, tokens)] = array.reshape(len(array), -1)
+            elif name in of_first:
+                found.setdefault(name, np.zeros((b, len(array)), array.dtype))[i] = array[:, 0]
+            else:
+                found.setdefault(name, np.zeros((b, n, len(array)), array.dtype))[i, tokens] = array.T
+    return dict(sorted(found.items(), key=lambda item: in_order(item[0])))
+
+
 def batch(model: TextEncoder, texts: Sequence[str]) -> tuple[Array, Array]:
     """Texts to input_ids and attention_mask, (b, n) each, padded on the right; a long text is cut."""
     rows = [model.tokenizer(text, max_length=model.max_length).ids for text in texts]
@@ -88,28 +113,22 @@ def batch(model: TextEncoder, texts: Sequence[str]) -> tuple[Array, Array]:
 
 def save(path: str | os.PathLike[str], recorded: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """Write a recording as safetensors; it appears under its name when it is complete."""
-    try:
-        from safetensors.numpy import save as serialize
-    except ImportError:
-        raise ValueError("writing safetensors needs a package: run `pip install safetensors`") from None
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        tensors = {name: np.ascontiguousarray(array) for name, array in recorded.items()}
-        partial.write_bytes(serialize(tensors, metadata=dict(metadata)))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_safetensors(path, recorded, metadata)
 
 
 def provenance(model: TextEncoder | Roberta, texts: Sequence[str] = ()) -> dict[str, str]:
-    """What a recording was computed with: the metadata of its file."""
+    """What a recording was computed with: the metadata of its file.
+
+    NumPy's version has no part in what a reproducible model computes, so the files of two machines are the same.
+    """
+    roberta = model.model if isinstance(model, TextEncoder) else model
+    arithmetic = {"arithmetic": "reproducible"} if roberta.exact else {"numpy": np.__version__}
     return {
         "model": model.checkpoint.name,
         "weights_sha256": model.checkpoint.weights_hash,
-        "dtype": str((model.model if isinstance(model, TextEncoder) else model).dtype),
+        "dtype": str(roberta.dtype),
         "numroberta": __version__,
-        "numpy": np.__version__,
+        **arithmetic,
         "texts": json.dumps(list(texts), ensure_ascii=False),
     }
 

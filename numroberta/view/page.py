@@ -128,9 +128,7 @@ def written_in_place(model: TextEncoder, encoding: Encoding) -> list[dict[str, A
     variants = [(np.where(np.arange(len(ids)) == i, mask_id, ids), positions) for i in hidden_at]
 
     def expected(output: TextOutput) -> Array:
-        logits = heads.masked_lm(
-            model.model.tensors, output.last_hidden_state, model.config.layer_norm_eps
-        )  # (hidden, 1) -> (vocab, 1)
+        logits = heads.masked_lm(model.model.layers, output.last_hidden_state)  # (hidden, 1) -> (vocab, 1)
         return softmax(logits[:, 0].astype(np.float64))
 
     found: list[dict[str, Any] | None] = [None] * len(ids)

@@ -67,7 +67,7 @@ def all_logits(encoder: Any, text: str) -> Any:
     from numroberta.arithmetic import heads
 
     hidden = encoder.model([encoder.tokenizer(text).ids]).last_hidden_state[0]  # (tokens, hidden)
-    return heads.masked_lm(encoder.model.tensors, hidden.T, encoder.config.layer_norm_eps)
+    return heads.masked_lm(encoder.model.layers, hidden.T)
 
 
 def pytorch(folder: Path, threads: int) -> dict[str, Callable[[Any], Any]]:

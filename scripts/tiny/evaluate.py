@@ -73,7 +73,7 @@ def masked_accuracy(encoder: TextEncoder, lines: list[str], seed: int) -> tuple[
         if not chosen.any():
             continue
         hidden = encoder.model(np.where(chosen, mask, ids)[None]).last_hidden_state[0, chosen]  # (masked, hidden)
-        logits = heads.masked_lm(encoder.model.tensors, hidden.T.copy(), encoder.config.layer_norm_eps)
+        logits = heads.masked_lm(encoder.model.layers, hidden.T.copy())
         best = np.argpartition(-logits, 5, axis=0)[:5]  # (vocabulary, masked) -> (5, masked)
         top1 += int((logits.argmax(axis=0) == ids[chosen]).sum())
         top5 += int((best == ids[chosen]).any(axis=0).sum())
