@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from numroberta import door
 
 if TYPE_CHECKING:
-    from numroberta.arithmetic import heads as heads
+    from numroberta.arithmetic import heads as heads, kernels as kernels, schedule as schedule
     from numroberta.arithmetic.pooling import (
         POOLINGS as POOLINGS,
         PRECISIONS as PRECISIONS,

@@ -100,8 +100,39 @@ def bias_gelu(x: Array, bias: Array, scratch: Scratch) -> None:
             gelu(block, first_array[: len(block)], second_array[: len(block)])
 
 
+def bias_gelu_with_slope(x: Array, bias: Array, slope: Array, scratch: Scratch) -> None:
+    """x becomes gelu(x + bias), and slope the derivative there, Φ + x φ(x).  x, slope: (features, columns)."""
+    features, columns = x.shape
+    rows = max(1, BLOCK // max(columns, 1))
+    gelu = _gelu_with_slope_float32 if x.dtype == np.float32 else _gelu_with_slope_float64
+    square = scratch("gelu", (rows, columns))
+    with np.errstate(over="ignore", under="ignore"):
+        for first in range(0, features, rows):
+            block = x[first : first + rows]
+            block += bias[first : first + rows]
+            gelu(block, square[: len(block)], slope[first : first + rows])
+
+
 def _gelu_float32(x: Array, square: Array, power: Array) -> None:
-    """x / (1 + exp(x p(x²))), Horner's rule; ufuncs take their output by position: less overhead a call."""
+    """x / (1 + exp(x p(x²))) = x Φ(x)."""
+    _reciprocal_of_normal(x, square, power)
+    np.divide(x, power, x)
+
+
+def _gelu_with_slope_float32(x: Array, square: Array, slope: Array) -> None:
+    """x becomes x Φ(x), slope Φ(x) + x exp(−x²/2) / √2π."""
+    _reciprocal_of_normal(x, square, slope)
+    np.divide(_ONE, slope, slope)
+    np.multiply(square, _MINUS_HALF, square)
+    np.exp(square, square)
+    np.multiply(square, _DENSITY, square)
+    np.multiply(square, x, square)
+    np.multiply(x, slope, x)
+    np.add(slope, square, slope)
+
+
+def _reciprocal_of_normal(x: Array, square: Array, power: Array) -> None:
+    """power becomes 1/Φ(x) = 1 + exp(x p(x²)), square x²: Horner's rule, the output by position: less overhead."""
     np.multiply(x, x, square)
     np.multiply(square, LOGIT[-1:], power)
     for coefficient in _LOGIT_BY_HORNER:
@@ -111,15 +142,28 @@ def _gelu_float32(x: Array, square: Array, power: Array) -> None:
     np.multiply(power, x, power)
     np.exp(power, power)
     np.add(power, _ONE, power)
-    np.divide(x, power, x)
 
 
 _ONE = np.ones(1, np.float32)
+_MINUS_HALF = np.full(1, -0.5, np.float32)
+_DENSITY = np.full(1, 1 / math.sqrt(2 * math.pi), np.float32)
 _LOGIT_BY_HORNER = [LOGIT[k : k + 1] for k in range(5, 0, -1)]
 
 
 def _gelu_float64(x: Array, t: Array, total: Array) -> None:
-    """x Φ(x) with Φ(−|x|) = erfc(z)/2, z = |x|/√2, by Clenshaw's recurrence for the Chebyshev sum."""
+    """x becomes x Φ(x)."""
+    x *= _normal_float64(x, t, total)
+
+
+def _gelu_with_slope_float64(x: Array, square: Array, slope: Array) -> None:
+    """x becomes x Φ(x), slope Φ(x) + x exp(−x²/2) / √2π."""
+    normal = _normal_float64(x, square, slope)
+    np.add(normal, x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi), slope)
+    x *= normal
+
+
+def _normal_float64(x: Array, t: Array, total: Array) -> Array:
+    """Φ(x), with Φ(−|x|) = erfc(z)/2, z = |x|/√2, by Clenshaw's recurrence for the Chebyshev sum."""
     z = np.abs(x) / np.sqrt(2.0)
     np.divide(2.0, 2.0 + z, t)
     twice = 4.0 * t - 2.0
@@ -129,7 +173,7 @@ def _gelu_float64(x: Array, t: Array, total: Array) -> None:
         total[...], before[...] = twice * total - before + coefficient, total.copy()
     log_ratio = twice / 2.0 * total - before + ERFC[0]
     tail = 0.5 * t * np.exp(log_ratio - z * z)
-    x *= np.where(x > 0, 1.0 - tail, tail)
+    return np.where(x > 0, 1.0 - tail, tail)
 
 
 def softmax(scores: Array) -> Array:

@@ -1,0 +1,1 @@
+"""Gradients, optimizer, fine-tuning: a checkpoint of one's own, without PyTorch."""

@@ -1,0 +1,100 @@
+"""A batch's loss and its gradients: groups of texts, a thread each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numroberta.arithmetic import kernels, schedule
+from numroberta.checkpoint import RobertaConfig
+from numroberta.training.dropout import Dropout
+from numroberta.training.gradients import Gradients
+from numroberta.training.network import Group, Network
+
+Array = NDArray[Any]
+
+# Columns that pass through the network together.  More need more memory for what is kept, fewer spend more time on
+# adding up weights' gradients, which are as large whatever the number of columns.
+COLUMNS = 1024
+
+
+class Step:
+    """What computes gradients of a network on several threads: memory that is used again at each step.
+
+    names: the tensors that are trained.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Array],
+        config: RobertaConfig,
+        names: Sequence[str],
+        *,
+        num_threads: int,
+        first: int = 0,
+        tied: bool = False,
+        checkpointing: bool = False,
+    ):
+        self.config, self.num_threads = config, num_threads
+        shapes = {name: tensors[name].shape for name in names}
+        dtype = next(iter(tensors.values())).dtype
+        self.parts = [Gradients(shapes, kernels.Scratch(dtype), tied=tied) for _ in range(num_threads)]
+        self.networks = [
+            Network(tensors, config, part, first=first, checkpointing=checkpointing) for part in self.parts
+        ]
+
+    def clear(self) -> None:
+        for part in self.parts:
+            part.clear()
+
+    def add(
+        self,
+        texts: Sequence[Array],
+        loss: Callable[[Network, Array, Sequence[int]], tuple[float, Array]],
+        *,
+        wanted: Sequence[Array] | None = None,
+        dropout: Dropout = Dropout(),  # noqa: B008  (immutable)
+    ) -> float:
+        """Add the gradients of these texts' loss; returns the loss.
+
+        texts: ids, (tokens,) each.  wanted: for each text the tokens that `loss` reads.
+        loss(network, x, numbers): of the texts of these numbers, x the last hidden state of their wanted tokens side
+            by side, (hidden, m) -> (their share of the loss, its gradient with respect to x).
+        """
+        groups = self.groups([len(ids) for ids in texts])
+
+        def job(number: int) -> float:
+            total = 0.0
+            for i in range(number, len(groups), self.num_threads):  # the same thread for the same texts: the same bits
+                net, group = self.networks[number], groups[i]
+                x = net.forward(self.group(texts, wanted, group), dropout.of(i))
+                share, dx = loss(net, x, group)
+                net.backward(dx)
+                total += share
+            return total
+
+        jobs = [lambda _, number=number: job(number) for number in range(self.num_threads)]
+        return sum(schedule.run(jobs, self.num_threads, self.parts[0].memory.dtype))
+
+    def group(self, texts: Sequence[Array], wanted: Sequence[Array] | None, numbers: Sequence[int]) -> Group:
+        own = [texts[i] for i in numbers]
+        ids = np.concatenate(own)
+        positions = np.concatenate([self.positions(ids) for ids in own])
+        return Group(ids, positions, [len(ids) for ids in own], wanted and [wanted[i] for i in numbers])
+
+    def positions(self, ids: Array) -> Array:
+        """Rows of the position table: tokens count from pad_token_id + 1, padding is not counted."""
+        is_token = ids != self.config.pad_token_id
+        return self.config.pad_token_id + np.cumsum(is_token) * is_token
+
+    def groups(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Numbers of texts, the longest first, in a group for each thread, or several where they are large."""
+        order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+        count = self.num_threads * max(1, round(sum(lengths) / (COLUMNS * self.num_threads)))
+        ends = np.cumsum([lengths[i] for i in order])
+        cuts = np.searchsorted(ends, ends[-1] * np.arange(1, count) / count)
+        parts = np.split(np.array(order), np.unique(cuts + 1))
+        return [part.tolist() for part in parts if len(part)]
