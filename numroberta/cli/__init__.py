@@ -11,6 +11,7 @@ view        a page that shows what the model does with a text
 fingerprint hashes of what a model computes, to compare two machines
 bench       `trace`, `compare` and `verify`, for whoever ports RoBERTa
 heads       `fill-mask`, `classify`, `tag`, `answer` and `words`
+commands    the list of all these
 arguments   what several commands share: which model, which texts
 streams     standard input, output and error, closed or not
 endings     signals, and errors that have something to add
@@ -22,69 +23,44 @@ Exit codes: 0 done, 1 a comparison that failed, 2 unusable input or arguments, 1
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from collections.abc import Sequence
 
-from numroberta.cli.bench import add_compare, add_trace, add_verify
-from numroberta.cli.convert import add_convert
-from numroberta.cli.embed import add_embed
-from numroberta.cli.endings import Terminated
-from numroberta.cli.fingerprint import add_fingerprint
-from numroberta.cli.heads import add_answer, add_classify, add_fill_mask, add_tag, add_words
-from numroberta.cli.info import add_info
-from numroberta.cli.search import add_search
-from numroberta.cli.streams import discard_output, prepare_streams
-from numroberta.cli.tokenize import add_tokenize
-from numroberta.cli.view import add_view
+from numroberta.cli.endings import Terminated, interrupted_at_the_end
+from numroberta.cli.streams import discard_output, prepare_streams, why_output_cannot_be_written
 
-# Each adds its parser, in the order of `numroberta --help`.
-COMMANDS = (
-    add_embed,
-    add_search,
-    add_tokenize,
-    add_info,
-    add_view,
-    add_fill_mask,
-    add_classify,
-    add_tag,
-    add_answer,
-    add_words,
-    add_trace,
-    add_compare,
-    add_fingerprint,
-    add_verify,
-    add_convert,
-)
-
-
-def command_parser() -> argparse.ArgumentParser:
-    """The parser of `numroberta`, whose result has the chosen command's function as `run`."""
-    parser = argparse.ArgumentParser(prog="numroberta", description="RoBERTa in NumPy: text in, vectors out.")
-    parsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in COMMANDS:
-        add(parsers)
-    return parser
+NO_THREAD = "can't start new thread"  # what Python says where a computer allows no more
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    prepare_streams()
-    options = command_parser().parse_args(arguments)
-    warnings.showwarning = lambda message, *_: print(f"numroberta: {message}", file=sys.stderr)
+    """Run one command; returns the exit code.
+
+    What cannot be done is a sentence on standard error.  NumPy and the commands are imported in here, so that Ctrl-C
+    is one, too, while they are loaded.
+    """
     try:
+        prepare_streams()
+        with interrupted_at_the_end():
+            from numroberta.cli.commands import command_parser
+        options = command_parser().parse_args(arguments)
+        warnings.showwarning = lambda message, *_: print(f"numroberta: {message}", file=sys.stderr)
         code = int(options.run(options) or 0)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # `numroberta … | head` has read enough
+    except BrokenPipeError:  # `numroberta … | head` has what it wants
         discard_output()
         return 0
     except (ValueError, TypeError, OSError) as error:
-        complain(error)
+        complain(error, why_output_cannot_be_written())
         return 2
     except MemoryError as error:
-        complain(error, f"there is not enough memory: {error}" if str(error) else "there is not enough memory")
+        complain(error, "not enough memory" + (f": {error}" if str(error) else ", try --low-memory"))
+        return 2
+    except RuntimeError as error:
+        if NO_THREAD not in str(error):
+            raise
+        complain(error, "this computer allows no more threads: give fewer with --threads")
         return 2
     except KeyboardInterrupt as error:
         complain(error, "interrupted")
@@ -95,7 +71,3 @@ def complain(error: BaseException, sentence: str = "") -> None:
     """Say on standard error what is wrong, and what the error has to add in a line each."""
     for line in (sentence or error, *getattr(error, "__notes__", ())):
         print(f"numroberta: {line}", file=sys.stderr)
-    try:
-        sys.stdout.flush()
-    except OSError:  # the disk that standard output goes to is full: Python would say so again at its end
-        discard_output()

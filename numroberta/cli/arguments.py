@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Parsers = Any  # what argparse's add_subparsers returns has no public name
 
+MOST_THREADS = 1024  # beyond it a computer takes seconds only to start them
+
 STANDARD_INPUT = "- reads standard input, one text per line"
 
 
@@ -30,12 +32,17 @@ def add_model_name(parser: argparse.ArgumentParser, *, positional: bool = False)
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
 
 
+def add_dtype(parser: argparse.ArgumentParser, dtypes: Sequence[str] = ("float32", "float64")) -> None:
+    """The precision that is computed with."""
+    half = "; float16: only in the file" if "float16" in dtypes else ""
+    parser.add_argument("--dtype", default="float32", choices=dtypes, help=f"of the arithmetic{half}")
+
+
 def add_model_options(parser: argparse.ArgumentParser, dtypes: Sequence[str] = ("float32", "float64")) -> None:
     """The options of every command that computes with a model."""
     add_model_name(parser)
-    half = "; float16: only in the file" if "float16" in dtypes else ""
-    parser.add_argument("--dtype", default="float32", choices=dtypes, help=f"of the arithmetic{half}")
-    parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
+    add_dtype(parser, dtypes)
+    parser.add_argument("--threads", type=thread_count, metavar="N", help="cores to use (default: all)")
     parser.add_argument(
         "--deterministic", action="store_true", help="the same bits in any batch, on any number of cores"
     )
@@ -43,6 +50,13 @@ def add_model_options(parser: argparse.ArgumentParser, dtypes: Sequence[str] = (
         "--reproducible", action="store_true", help="the same bits on every machine, too: takes twice the time"
     )
     parser.add_argument("--low-memory", action="store_true", help="keep one layer's weights in memory")
+
+
+def thread_count(text: str) -> int:
+    """The number that --threads names."""
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected 1 to {MOST_THREADS:,}")
+    return int(text)
 
 
 def load_model(options: argparse.Namespace) -> TextEncoder:

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 
-from numroberta.cli.arguments import Parsers, add_model_name, add_model_options, add_texts, load_model, read_texts
+from numroberta.cli.arguments import Parsers, add_dtype, add_model_name, add_texts, read_texts
+from numroberta.cli.output import counted, json_line
 
 
 def add_trace(parsers: Parsers) -> None:
     parser = parsers.add_parser("trace", help="record every activation, for a port to be compared with")
     add_texts(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a name in .safetensors")
-    add_model_options(parser)
+    add_model_name(parser)
+    add_dtype(parser)
     parser.set_defaults(run=run_trace)
 
 
 def run_trace(options: argparse.Namespace) -> None:
     from numroberta import parity
+    from numroberta.model import load
 
     if options.output.suffix != ".safetensors":
         raise ValueError(f"--output {options.output}: expected a name that ends in .safetensors")
     texts = list(read_texts(options.texts))
-    model = load_model(options)
+    model = load(options.model, dtype=options.dtype, revision=options.revision)
     recorded = parity.trace(model, *parity.batch(model, texts))
     parity.save(options.output, recorded, parity.provenance(model, texts))
     rows, tokens = recorded["input_ids"].shape
-    print(f"{rows} texts of up to {tokens} tokens: {len(recorded)} tensors, {model.model.dtype}, {options.model}")
+    size = f"{counted(rows, 'text')} of up to {counted(tokens, 'token')}"
+    print(f"{size}: {len(recorded)} tensors, {model.model.dtype}, {options.model}")
     print(f"written to {options.output}")
 
 
@@ -53,7 +56,7 @@ def run_compare(options: argparse.Namespace) -> int:
         options.reference, options.mine, model=options.model, rtol=options.rtol, atol=options.atol, names=names
     )
     if options.json:
-        print(json.dumps(comparison.as_dict(), ensure_ascii=False))
+        print(json_line(comparison.as_dict()))
     else:
         print(parity.report(comparison, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return 0 if comparison.alike else 1

@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+@contextmanager
+def interrupted_at_the_end() -> Iterator[None]:
+    """Within this context Ctrl-C waits for the end of it.
+
+    NumPy that is interrupted while it is imported says that its installation is broken.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    arrived: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: arrived.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if arrived:
+        signal.raise_signal(signal.SIGINT)
 
 
 class Terminated(KeyboardInterrupt):

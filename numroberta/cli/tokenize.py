@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from numroberta.cli.arguments import Parsers, add_model_name, add_texts, read_texts
+from numroberta.cli.output import counted
 
 
 def add_tokenize(parsers: Parsers) -> None:
@@ -21,7 +22,7 @@ def run_tokenize(options: argparse.Namespace) -> None:
     tokenizer = Tokenizer.load(find_folder(options.model, revision=options.revision))
     for text in read_texts(options.texts):
         encoding = tokenizer(text, truncation=False)
-        print(f"{len(encoding)} tokens")
+        print(counted(len(encoding), "token"))
         width = max(map(len, encoding.tokens))
         for token, number, (start, stop) in zip(encoding.tokens, encoding.ids, encoding.offsets, strict=True):
             piece = text[start:stop]

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from numroberta.cli.arguments import Parsers, add_model_options, add_texts, load_model, read_texts
+from numroberta.cli.output import counted
 
 
 def add_view(parsers: Parsers) -> None:
@@ -27,11 +28,10 @@ def run_view(options: argparse.Namespace) -> None:
     findings = examine(load_model(options), list(read_texts(options.texts)))
     page = render(findings).encode()
     options.output.write_bytes(page)
-    texts, tokens = len(findings["texts"]), sum(len(text["tokens"]) for text in findings["texts"])
-    print(
-        f"{texts} text{'s' * (texts > 1)}, {tokens} tokens, {findings['layers']} layers × {findings['heads']} heads, "
-        f"{len(page) / 1e6:.2f} MB\nwritten to {options.output}"
-    )
+    texts = counted(len(findings["texts"]), "text")
+    tokens = counted(sum(len(text["tokens"]) for text in findings["texts"]), "token")
+    size = f"{findings['layers']} layers × {findings['heads']} heads, {len(page) / 1e6:.2f} MB"
+    print(f"{texts}, {tokens}, {size}\nwritten to {options.output}")
     if options.open:
         import webbrowser
 
