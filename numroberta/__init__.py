@@ -25,6 +25,8 @@ One word for one thing, in every wing:
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -51,6 +53,15 @@ def door(wing: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str],
             raise AttributeError(f"module {wing!r} has no attribute {name!r}") from None
 
     return __getattr__, lambda: sorted(home_of)
+
+
+def warn(message: str) -> None:
+    """A UserWarning that blames the line of the caller's own code, however deep inside this package it is found."""
+    level = 1
+    frame = sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == __name__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 if TYPE_CHECKING:

@@ -112,6 +112,14 @@ def test_a_door_loads_what_it_names():
             assert getattr(module, name) is not None
 
 
+@pytest.mark.parametrize("wing", [wing for wing in FLOORS if (PACKAGE / wing).is_dir()])
+def test_no_door_gives_something_the_name_of_a_file_behind_it(wing):
+    """Once that file is imported, the name at the door would be the module."""
+    for module, name in imported(PACKAGE / wing / "__init__.py"):
+        if module.count(".") == 2:
+            assert not (PACKAGE / wing / f"{name}.py").exists(), f"numroberta.{wing}.{name} is a file, too"
+
+
 def test_tests_mirror_the_wings():
     rooms = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert rooms == {*FLOORS[1:], "reference", "scripts"}

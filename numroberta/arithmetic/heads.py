@@ -1,7 +1,7 @@
 """Hidden states to logits: what a checkpoint has on top of the encoder.  A token is a column, as in the encoder.
 
-Which tensors a head has, and what it reads, is said in `numroberta.checkpoint.heads`.  `numroberta.model.tasks` makes
-answers of the logits.
+Which tensors a head has, and what it reads, is said in `numroberta.checkpoint.heads`.  The files of
+`numroberta.model` make answers of the logits.
 """
 
 from __future__ import annotations

@@ -2,47 +2,62 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from numroberta import warn
 
 Array = NDArray[Any]
-Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
-POOLINGS: tuple[str, ...] = get_args(Pooling)
-Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
-Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
-SIMILARITIES: tuple[str, ...] = get_args(Similarity)
 
 STABLE = 100  # vectors from which the ranges of int8 are taken without a warning, as in sentence-transformers
+
+
+def one_of(name: str, value: object, known: Collection[str], also: str = "") -> None:
+    """Raises ValueError unless `value` is one of the known names; `name` is the argument's."""
+    if value not in known:
+        raise ValueError(f"{name}={value!r}, expected one of {', '.join(map(repr, known))}{also}")
+
+
+# --- Pooling -----------------------------------------------------------------------------------------------------
+
+
+def _weighted_mean(x: Array, skipped: int) -> Array:
+    weights = np.arange(skipped + 1, skipped + x.shape[1] + 1).astype(x.dtype)
+    return x @ weights / weights.sum()
+
+
+# Each takes the pooled tokens' vectors, (hidden, n), and how many tokens of the text are left out before them.
+POOLINGS: dict[str, Callable[[Array, int], Array]] = {
+    "mean": lambda x, skipped: x.mean(axis=1),
+    "cls": lambda x, skipped: x[:, 0],
+    "max": lambda x, skipped: x.max(axis=1),
+    "mean_sqrt_len_tokens": lambda x, skipped: x.sum(axis=1) / np.sqrt(x.shape[1]).astype(x.dtype),
+    "weightedmean": _weighted_mean,
+    "lasttoken": lambda x, skipped: x[:, -1],
+}
 
 
 def pool(x: Array, modes: Sequence[str], skip: int = 0) -> Array:
     """One text's vector, (hidden, tokens) -> (modes · hidden,): each mode's vector, one after the other.
 
     "mean", "max", "cls" (the first token), "lasttoken", "mean_sqrt_len_tokens" (the sum over √tokens), "weightedmean"
-    (weights 1, 2, 3, …).  skip: so many tokens at the start, a prompt's, are left out, but never the last one.
+    (weights 1, 2, 3, …).
+
+    Args:
+        x: the vectors of the text's tokens, (hidden, tokens).
+        modes: names of `POOLINGS`.
+        skip: so many tokens at the start, a prompt's, are left out, but never the last one.
+
+    Raises:
+        ValueError: for an unknown mode.
     """
-    read = x[:, skip:] if skip < x.shape[1] else x[:, -1:]
-    parts = []
+    skip = min(skip, x.shape[1] - 1)
     for mode in modes:
-        if mode == "mean":
-            parts.append(read.mean(axis=1))
-        elif mode == "max":
-            parts.append(read.max(axis=1))
-        elif mode == "cls":
-            parts.append(read[:, 0])
-        elif mode == "lasttoken":
-            parts.append(read[:, -1])
-        elif mode == "mean_sqrt_len_tokens":
-            parts.append(read.sum(axis=1) / np.sqrt(read.shape[1]).astype(x.dtype))
-        else:
-            weights = np.arange(x.shape[1] - read.shape[1] + 1, x.shape[1] + 1).astype(x.dtype)
-            parts.append(read @ weights / weights.sum())
-    return np.concatenate(parts)
+        one_of("pooling", mode, POOLINGS)
+    return np.concatenate([POOLINGS[mode](x[:, skip:], skip) for mode in modes])
 
 
 def normalize(vectors: Array) -> Array:
@@ -51,26 +66,36 @@ def normalize(vectors: Array) -> Array:
     return vectors / np.maximum(norms, 1e-12).astype(vectors.dtype)
 
 
+# --- Precision ---------------------------------------------------------------------------------------------------
+
+PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
+
+
 def quantize(vectors: Array, precision: str) -> Array:
     """Vectors in fewer bits, (n, hidden) -> (n, hidden) integers, or (n, ⌈hidden / 8⌉) bytes: `quantize_embeddings`.
 
     "int8", "uint8": 256 steps between each dimension's least and greatest value among these vectors.  "binary",
     "ubinary": a bit for each dimension, whether it is above 0, eight to a byte, the first one highest; "binary" is
-    "ubinary" minus 128.  Raises ValueError where there are no two vectors to take the ranges from.
+    "ubinary" minus 128.  "float32": the vectors as they are.  Raises ValueError for another precision, and for a single
+    vector, from which no range can be taken.
     """
+    one_of("precision", precision, PRECISIONS)
+    if precision == "float32":
+        return vectors
     if precision in ("binary", "ubinary"):
         bits = np.packbits(vectors > 0, axis=-1)
         return bits if precision == "ubinary" else (bits ^ 0x80).view(np.int8)  # bits − 128, without overflow
-    if len(vectors) < 2:
+    if len(vectors) == 0:
+        return vectors.astype(precision)
+    if len(vectors) == 1:
         raise ValueError(
-            f"precision={precision!r} takes each dimension's range from the vectors, and {len(vectors)} are too few: "
+            f"precision={precision!r} takes each dimension's range from the vectors, and 1 is too few: "
             "encode many texts at once, or use 'binary' or 'float32'"
         )
     if len(vectors) < STABLE:
-        warnings.warn(
+        warn(
             f"precision={precision!r} takes each dimension's range from the vectors: {len(vectors)} are few, "
-            "and others will not be comparable with them",
-            stacklevel=3,
+            "and others will not be comparable with them"
         )
     low, high = vectors.min(axis=0), vectors.max(axis=0)
     step = (high - low) / 255
@@ -78,29 +103,67 @@ def quantize(vectors: Array, precision: str) -> Array:
     return steps.astype(np.uint8) if precision == "uint8" else (steps - 128).astype(np.int8)
 
 
+# --- Similarity --------------------------------------------------------------------------------------------------
+
+# Each compares two vectors, or as many pairs of them as broadcasting gives: (…, hidden), (…, hidden) -> (…).
+SIMILARITIES: dict[str, Callable[[Array, Array], Array]] = {
+    "cosine": lambda a, b: (normalize(a) * normalize(b)).sum(axis=-1),
+    "dot": lambda a, b: (a * b).sum(axis=-1),
+    "euclidean": lambda a, b: -np.linalg.norm(a - b, axis=-1),
+    "manhattan": lambda a, b: -np.abs(a - b).sum(axis=-1),
+}
+
+
 def cosine_similarity(a: Array, b: Array) -> Array:
     """Cosine of each row of a with each row of b, (n, hidden), (m, hidden) -> (n, m): `util.cos_sim`."""
     return normalize(a) @ normalize(b).T
 
 
-def similarity(a: Array, b: Array, function: str) -> Array:
-    """How alike each row of a is to each row of b, (n, hidden), (m, hidden) -> (n, m).
+def similarity(embeddings1: ArrayLike, embeddings2: ArrayLike, function: str = "cosine") -> Array:
+    """How alike each vector is to each of the other set, (n, hidden), (m, hidden) -> (n, m).
 
-    function: "cosine", "dot", "euclidean" or "manhattan"; a distance is negated, so that more is always more alike.
+    Integers (int8 embeddings) are compared as floats, so that no sum overflows.
+
+    Args:
+        embeddings1: the vectors, (n, hidden), or one vector, (hidden,).
+        embeddings2: the others, (m, hidden), or one vector, (hidden,).
+        function: "cosine", "dot", "euclidean" or "manhattan"; a distance is negated: more is always more alike.
+
+    Raises:
+        ValueError: for another function, and for arrays that are no vectors of one width.
     """
-    if function == "cosine":
+    one_of("function", function, SIMILARITIES)
+    a, b = _comparable(embeddings1, embeddings2)
+    if function == "cosine":  # these two as products of matrices, which BLAS computes
         return cosine_similarity(a, b)
     if function == "dot":
         return a @ b.T
-    return np.stack([similarity_pairwise(row[None], b, function) for row in a])
+    return np.stack([SIMILARITIES[function](row, b) for row in a]) if len(a) else np.zeros((0, len(b)), a.dtype)
 
 
-def similarity_pairwise(a: Array, b: Array, function: str) -> Array:
-    """How alike each row of a is to the same row of b, (n, hidden), (n, hidden) -> (n,)."""
-    if function == "euclidean":
-        return -np.linalg.norm(a - b, axis=-1)
-    if function == "manhattan":
-        return -np.abs(a - b).sum(axis=-1)
-    if function == "cosine":
-        a, b = normalize(a), normalize(b)
-    return (a * b).sum(axis=-1)
+def similarity_pairwise(embeddings1: ArrayLike, embeddings2: ArrayLike, function: str = "cosine") -> Array:
+    """How alike each vector is to the one at its place in the other set, (n, hidden), (n, hidden) -> (n,).
+
+    Arguments and errors are those of `similarity`; one vector may stand for as many as the other set has.
+    """
+    one_of("function", function, SIMILARITIES)
+    a, b = _comparable(embeddings1, embeddings2)
+    if len(a) != len(b) and 1 not in (len(a), len(b)):
+        raise ValueError(f"{len(a)} and {len(b)} vectors, expected as many of one as of the other")
+    return SIMILARITIES[function](a, b)
+
+
+def _comparable(embeddings1: ArrayLike, embeddings2: ArrayLike) -> tuple[Array, Array]:
+    """Both as (n, hidden) arrays of floats."""
+    arrays = np.asarray(embeddings1), np.asarray(embeddings2)
+    for name, array in zip(("embeddings1", "embeddings2"), arrays, strict=True):
+        if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.number):
+            raise ValueError(
+                f"{name} has shape {array.shape} and dtype {array.dtype}, expected numbers: (vectors, dimensions)"
+            )
+    a, b = (np.atleast_2d(array.astype(np.result_type(array, np.float32), copy=False)) for array in arrays)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"vectors of {a.shape[1]} and of {b.shape[1]} dimensions: compare vectors that one model made in one way"
+        )
+    return a, b

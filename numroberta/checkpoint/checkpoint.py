@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import mmap
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from numroberta import warn
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.errors import CheckpointError, listed, show
 from numroberta.checkpoint.folder import find_model_folder, load_config, open_weights
@@ -197,10 +197,9 @@ def _name_tensors(folder: Path, in_files: Mapping[str, StoredTensor], config: Ro
         also = f"; it also has tensors that RoBERTa has not: {listed([*map(show, unexpected)])}" if unexpected else ""
         raise CheckpointError(f"{folder} does not fit its config.json: {listed(problems)}{also}")
     if unexpected:
-        warnings.warn(
+        warn(
             f"{folder}: {len(unexpected)} tensors have no place in this model and are left out: "
-            f"{listed([*map(show, unexpected)])}",
-            stacklevel=3,
+            f"{listed([*map(show, unexpected)])}"
         )
     return {name: stored[name] for name in expected}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -34,7 +34,7 @@ def json_line(value: object) -> str:
     return json.dumps(value, ensure_ascii=(sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8"))
 
 
-def print_answers(text: str, answers: Sequence[dict[str, Any]], json_lines: bool, **more: str) -> None:
+def print_answers(text: str, answers: Sequence[Mapping[str, Any]], json_lines: bool, **more: str) -> None:
     """A table for people, or a line for programs: `{"text": …, "answers": [{…}, …]}`."""
     if json_lines or not sys.stdout.isatty():
         print(json_line({"text": text, **more, "answers": answers}))

@@ -27,7 +27,7 @@ from numroberta.corpus.row import BadRow, Row
 from numroberta.corpus.rows import Bookmark, Rows
 from numroberta.corpus.text_list import TextList
 from numroberta.corpus.vector_files import DIGITS, writer_of
-from numroberta.model import stream
+from numroberta.model import blocks
 
 if TYPE_CHECKING:
     from numroberta.model import Embedder, TextEncoder
@@ -222,7 +222,7 @@ def run_job(
             summary = replace(summary, resumed=summary.texts)
         report(_progress(summary, rows))
         began, before = time.monotonic(), summary.seconds
-        for block in stream.windows(rows, lambda row: len(row.text or "")):
+        for block in blocks.blocks(rows, lambda row: len(row.text or "")):
             done = _embed(embedder, block, job.errors == "skip")
             for row in done.bad:
                 log(f"{row.place}: {row.cause}: skipped")
@@ -263,7 +263,7 @@ class _Embedded(NamedTuple):
 def _embed(embedder: Embedder, rows: list[Row], skip_bad: bool) -> _Embedded:
     """BadRow for a text that is too long, where long="error" refuses it and bad rows are not skipped."""
     good = [i for i, row in enumerate(rows) if row.text is not None]
-    block = embedder.read([rows[i].text or "" for i in good])
+    block = embedder.tokenize([rows[i].text or "" for i in good])
     if embedder.long == "error":
         for i, tokens, beyond in zip(good, block.tokens, block.beyond, strict=True):
             if beyond:

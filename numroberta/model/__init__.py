@@ -1,10 +1,16 @@
 """Text in, vectors or answers out.
 
-text_encoder   `load`, and `TextEncoder`
-stream         any number of texts, a window at a time
-tasks          logits to answers
+text_encoder   `load`, and `TextEncoder`, whose methods call what stands in the files below
+vectors        one vector per text, or per token of a text that fits
+word_vectors   one vector per token or per word of texts of any length
+fill_mask, classify, tag, answer   what each head says
+options        the options of `encode`, checked once
+texts          one text, several, pairs, words, told apart
+blocks         any number of texts, a block at a time
+scores         logits to probabilities
 sentence       what a sentence-transformers folder says
 saving         a model as a folder
+bar            how many texts are done
 """
 
 from typing import TYPE_CHECKING
@@ -12,26 +18,28 @@ from typing import TYPE_CHECKING
 from numroberta import door
 
 if TYPE_CHECKING:
-    from numroberta.model import stream as stream
-    from numroberta.model.stream import WINDOW as WINDOW
-    from numroberta.model.tasks import softmax as softmax
-    from numroberta.model.text_encoder import (
-        Embedder as Embedder,
-        TextEncoder as TextEncoder,
-        load as load,
-        progress as progress,
-    )
+    from numroberta.model import blocks as blocks
+    from numroberta.model.answer import Answer as Answer
+    from numroberta.model.bar import progress as progress
+    from numroberta.model.blocks import BLOCK as BLOCK
+    from numroberta.model.classify import LabelScore as LabelScore
+    from numroberta.model.fill_mask import Filling as Filling
+    from numroberta.model.scores import softmax as softmax
+    from numroberta.model.tag import Entity as Entity, TaggedToken as TaggedToken
+    from numroberta.model.text_encoder import TextEncoder as TextEncoder, load as load
+    from numroberta.model.vectors import Embedder as Embedder
 
 __getattr__, __dir__ = door(
     __name__,
     {
-        "stream": ("WINDOW",),
-        "tasks": ("softmax",),
-        "text_encoder": (
-            "Embedder",
-            "TextEncoder",
-            "load",
-            "progress",
-        ),
+        "answer": ("Answer",),
+        "blocks": ("BLOCK",),
+        "classify": ("LabelScore",),
+        "fill_mask": ("Filling",),
+        "bar": ("progress",),
+        "scores": ("softmax",),
+        "tag": ("Entity", "TaggedToken"),
+        "text_encoder": ("TextEncoder", "load"),
+        "vectors": ("Embedder",),
     },
 )

@@ -7,7 +7,7 @@ and whether they are lower-cased, `config_sentence_transformers.json` which prom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from numroberta.arithmetic import POOLINGS, SIMILARITIES, normalize
 from numroberta.checkpoint import Checkpoint, CheckpointError, load_json, load_safetensors, show
+from numroberta.model.options import check_whole
 
 Array = NDArray[Any]
 Step = Callable[[Array], Array]
@@ -54,6 +55,29 @@ class SentenceSettings:
     default_prompt_name: str | None = None
     similarity_fn_name: str = "cosine"
     truncate_dim: int | None = None
+
+    def chosen_prompt(self, prompt: str | None, prompt_name: str | None) -> str:
+        """The text in front of each text: `prompt`, or the one of this name, or the folder's default, or none."""
+        if prompt is not None:
+            return prompt
+        name = self.default_prompt_name if prompt_name is None else prompt_name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            known = ", ".join(map(repr, self.prompts)) or "none"
+            raise ValueError(f"prompt_name={name!r}: this model names {known}; give the text itself as prompt=")
+        return self.prompts[name]
+
+    def prompt_name_for(self, names: Sequence[str], prompt_name: str | None, options: Mapping[str, Any]) -> str | None:
+        """The first of these names that the folder has a prompt for, unless the caller chose a prompt."""
+        if prompt_name is not None or options.get("prompt") is not None:
+            return prompt_name
+        return next((name for name in names if name in self.prompts), None)
+
+    def cut_dimension(self, whole: int, truncate_dim: int | None) -> int:
+        """How many of a vector's `whole` dimensions are kept: `truncate_dim`, or what the folder says, or all."""
+        wanted = self.truncate_dim if truncate_dim is None else truncate_dim
+        return whole if wanted is None else min(whole, check_whole("truncate_dim", wanted, 1))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pyspark import TaskContext
 
 from numroberta.arithmetic import POOLINGS
 from numroberta.checkpoint import CheckpointError
-from numroberta.model import WINDOW, TextEncoder, load
+from numroberta.model import BLOCK, TextEncoder, load
 from numroberta.spark.location import ModelLocation
 
 LONGEST = 512  # RoBERTa's positions
@@ -54,11 +54,11 @@ def check_between(name: str, value: int, least: int, most: int | None = None) ->
 
 
 def embed_batches(batches: Iterator[pd.Series], options: Options) -> Iterator[pd.Series]:
-    """Series of texts to series of vectors, at most WINDOW texts at a time; null stays null."""
+    """Series of texts to series of vectors, at most BLOCK texts at a time; null stays null."""
     encoder = encoder_for(options.model, options.max_length, cores_of_task())
     for batch in batches:
-        for start in range(0, len(batch), WINDOW):
-            texts = [None if missing else text for text, missing in with_nulls(batch[start : start + WINDOW])]
+        for start in range(0, len(batch), BLOCK):
+            texts = [None if missing else text for text, missing in with_nulls(batch[start : start + BLOCK])]
             yield text_vectors(encoder, texts, options)
 
 
@@ -85,7 +85,7 @@ def embed_words_batches(batches: Iterator[tuple[pd.Series, pd.Series]], options:
             own = [] if no_words else [word for word in given if word is not None and word.strip()]
             rows.append(None if no_text or no_words else (text, own))
             count += len(own)
-            if count >= WORDS_AT_ONCE or len(rows) == WINDOW:
+            if count >= WORDS_AT_ONCE or len(rows) == BLOCK:
                 yield word_structs(encoder, rows, options)
                 rows, count = [], 0
         if rows:
@@ -103,7 +103,7 @@ def word_structs(encoder: TextEncoder, rows: Sequence[tuple[str, list[str]] | No
     )
     structs: list[list[dict[str, Any]]] = []
     for (text, words), row in zip(present, parts, strict=True):
-        vectors = iter(next(encoded).vectors if words else ())
+        vectors: Iterator[Any] = iter(next(encoded).vectors if words else ())
         structs.append([])
         for word, own, (begin, end) in zip(words, row, find_words(text, words), strict=True):
             vector, *_ = [next(vectors) for _ in own]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numroberta.tokenizer.unicode16 import WHITE_SPACE as WHITE_SPACE
     from numroberta.tokenizer.windows import (
         Window as Window,
-        windows as windows,
+        overlapping_windows as overlapping_windows,
         windows_with_context as windows_with_context,
     )
     from numroberta.tokenizer.words import (
@@ -45,7 +45,7 @@ __getattr__, __dir__ = door(
         "unicode16": ("WHITE_SPACE",),
         "windows": (
             "Window",
-            "windows",
+            "overlapping_windows",
             "windows_with_context",
         ),
         "words": (

@@ -31,7 +31,7 @@ from numroberta.tokenizer.backends import PythonBackend, TokenizersBackend, Toke
 from numroberta.tokenizer.bpe import to_text
 from numroberta.tokenizer.files import TokenizerSpec, load_tokenizer_spec
 from numroberta.tokenizer.saving import save_tokenizer
-from numroberta.tokenizer.windows import Span, windows
+from numroberta.tokenizer.windows import Span, overlapping_windows
 
 Backend = Literal["python", "tokenizers"]
 Truncation = bool | Literal["longest_first", "only_first", "only_second"]
@@ -216,7 +216,7 @@ class Tokenizer:
             tokens = list(map(self._backend.tokenize, texts))
             room = self._room(frame, truncation, max_length)
             kept = _fit([len(one.ids) for one in tokens], room, truncation)
-            spans = [windows(len(one.ids), size, stride) for one, size in zip(tokens, kept, strict=True)]
+            spans = [overlapping_windows(len(one.ids), size, stride) for one, size in zip(tokens, kept, strict=True)]
             first, *others = [self._assemble(frame, tokens, chosen) for chosen in _in_order(spans)]
             if return_overflowing_tokens:
                 first.overflowing = others

@@ -17,7 +17,7 @@ class Window(NamedTuple):
     last: int  # and the one after the last
 
 
-def windows(length: int, size: int, stride: int) -> list[Span]:
+def overlapping_windows(length: int, size: int, stride: int) -> list[Span]:
     """The fewest windows that cover a text, each beginning with the last `stride` tokens of the one before.
 
     Args:
@@ -31,7 +31,7 @@ def windows(length: int, size: int, stride: int) -> list[Span]:
     Raises:
         ValueError: `stride` is negative, or leaves nothing of a window.
 
-    >>> windows(10, 8, 2), windows(10, 4, 1)
+    >>> overlapping_windows(10, 8, 2), overlapping_windows(10, 4, 1)
     ([(0, 8), (6, 10)], [(0, 4), (3, 7), (6, 10)])
     """
     if length <= size:
@@ -51,7 +51,7 @@ def windows_with_context(length: int, size: int) -> list[Window]:
     >>> windows_with_context(10, 8)
     [Window(start=0, stop=8, first=0, last=5), Window(start=2, stop=10, first=5, last=10)]
     """
-    spans = windows(length, size, size // 4)
+    spans = overlapping_windows(length, size, size // 4)
     spans[-1] = (max(length - size, 0), length)  # a full window: its first tokens have more context than in a short one
     borders = [(start + stop) // 2 for (_, stop), (start, _) in pairwise(spans)]
     return [Window(*span, *kept) for span, *kept in zip(spans, [0, *borders], [*borders, length], strict=True)]

@@ -90,7 +90,7 @@ def words_in_text(text: str, encoding: Encoding) -> WordTokens:
     return result
 
 
-def tokenize_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int]) -> WordTokens:
+def tokenize_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int], name: str = "words") -> WordTokens:
     """The tokens of words that were cut out of their text before; offsets are those in `" ".join(words)`.
 
     Args:
@@ -98,6 +98,7 @@ def tokenize_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int])
         tokenizer: `Tokenizer.for_words()`, which puts a space in front of each word, as transformers does where it is
             told `is_split_into_words=True`.
         blanks: The ids of the tokens that are only that space.
+        name: What messages call the list of words.
 
     Raises:
         TypeError: A word is no string.
@@ -105,10 +106,10 @@ def tokenize_words(words: Sequence[str], tokenizer: Tokenizer, blanks: set[int])
     """
     for index, word in enumerate(words):
         if not isinstance(word, str):
-            raise TypeError(f"words[{index}] is {type(word).__name__}, expected a string")
+            raise TypeError(f"{name}[{index}] is {type(word).__name__}, expected a string")
         if not word or any(character in WHITE_SPACE for character in word):
             what = "has white space in it" if word.strip(WHITE_SPACE) else "is no word"
-            raise ValueError(f"words[{index}] is {word!r}, which {what}: give words as text.split() cuts them")
+            raise ValueError(f"{name}[{index}] is {word!r}, which {what}: give words as text.split() cuts them")
     result = WordTokens([], list(words), [], [])
     begin = 0
     for word, ids in zip(

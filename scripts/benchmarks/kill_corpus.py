@@ -20,8 +20,8 @@ from pathlib import Path
 RUN = """
 import sys
 from numroberta import cli
-from numroberta.model import stream
-stream.WINDOW = 32
+from numroberta.model import blocks
+blocks.BLOCK = 32
 sys.exit(cli.main())
 """
 SUFFIXES = (".npy", ".jsonl", ".jsonl.gz", ".parquet")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import numroberta
-from numroberta.model.text_encoder import TextEncoder, progress
+from numroberta.model import TextEncoder, progress
 
 CHUNK = 512  # texts between two steps of the progress bar
 

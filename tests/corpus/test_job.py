@@ -24,7 +24,7 @@ from numroberta.corpus import growing
 from numroberta.corpus.growing import Growing
 from numroberta.corpus.job import embed_files
 from numroberta.corpus.meter import Meter
-from numroberta.model import stream
+from numroberta.model import blocks
 
 LONG = "the inner sand and " * 40
 SUFFIXES = [".npy", ".jsonl", ".jsonl.gz", ".parquet"]
@@ -37,7 +37,7 @@ def exact(small_folder):
 
 @pytest.fixture
 def short_blocks(monkeypatch):
-    monkeypatch.setattr(stream, "WINDOW", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def unfinished(request, exact, tmp_path_factory):
     source, whole, output = folder / "in.txt", folder / f"whole{request.param}", folder / f"out{request.param}"
     source.write_text("the sand\nan inner thing\nand\n" * 4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "WINDOW", 4)
+        patch.setattr(blocks, "BLOCK", 4)
         embed_files(exact, [source], whole)
         patch.setattr(Growing, "finish", lambda *_: None)
         embed_files(exact, [source], output)
@@ -300,7 +300,7 @@ def test_half_written_blocks_and_journal_lines_are_made_again(exact, unfinished,
     growing.journal_of(output).write_bytes(kept)
     growing.partial_of(output).write_bytes(partial[: least + round(more * (len(partial) - least))] + noise)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "WINDOW", 4)
+        patch.setattr(blocks, "BLOCK", 4)
         embed_files(exact, [source], output, resume=True)
     assert output.read_bytes() == whole
     assert left_behind(output.parent) == []
@@ -309,8 +309,8 @@ def test_half_written_blocks_and_journal_lines_are_made_again(exact, unfinished,
 RUN = """
 import sys
 from numroberta import cli
-from numroberta.model import stream
-stream.WINDOW = 16
+from numroberta.model import blocks
+blocks.BLOCK = 16
 sys.exit(cli.main())
 """
 

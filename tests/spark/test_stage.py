@@ -21,7 +21,7 @@ from spark_figures import descendants, executors, mapped_memory, session, worker
 
 import numroberta
 from numroberta.checkpoint import CheckpointError
-from numroberta.model import WINDOW
+from numroberta.model import BLOCK
 
 for package in ("pyspark", "pandas", "pyarrow"):
     pytest.importorskip(package, reason=f"needs {package}: pip install '.[spark]'")
@@ -72,7 +72,7 @@ def test_a_batch_of_nulls_and_no_batch_at_all(small_folder):
 
 
 def test_large_batches_leave_in_parts_and_lose_no_row(small_folder, small):
-    texts = [f"text {i % 7}" for i in range(2 * WINDOW + 1)]  # the last part has one row
+    texts = [f"text {i % 7}" for i in range(2 * BLOCK + 1)]  # the last part has one row
     vectors = embedded(small_folder, texts)
     np.testing.assert_allclose(np.stack(vectors), small.encode(texts), atol=1e-5)
     words = worded(small_folder, texts, [text.split() for text in texts])

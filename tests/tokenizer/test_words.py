@@ -181,9 +181,9 @@ def test_each_token_of_a_long_text_has_the_vector_of_one_window(small):
     [
         (["New York"], {}, ValueError, r"words\[0\] is 'New York', which has white space in it: give words as"),
         (["a", " b"], {}, ValueError, r"words\[1\] is ' b', which has white space in it"),
-        ([["a"], ["b", ""]], {}, ValueError, r"words\[1\] is '', which is no word"),
+        ([["a"], ["b", ""]], {}, ValueError, r"words\[1\]\[1\] is '', which is no word"),
         (["a", None], {}, TypeError, r"words\[1\] is NoneType, expected a string"),
-        ("a b", {"aggregation": "last"}, ValueError, "aggregation='last', expected 'first' or 'mean'"),
+        ("a b", {"aggregation": "last"}, ValueError, "aggregation='last', expected one of 'first', 'mean'"),
         ("a b", {"layers": [4]}, ValueError, r"layers=\[4\], expected numbers from -4 to 3, at least one"),
         ("a b", {"layers": []}, ValueError, r"layers=\[\], expected numbers from -4 to 3, at least one"),
     ],

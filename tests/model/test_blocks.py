@@ -1,4 +1,4 @@
-"""Windows of texts: bounded, computed once for identical texts, long ones in parts; and `encode_stream` on top."""
+"""Blocks of texts: bounded, computed once for identical texts, long ones in windows; and `encode_stream` on top."""
 
 from itertools import pairwise
 
@@ -6,43 +6,43 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from numroberta.model import stream
-from numroberta.model.stream import parts_of, windows
+from numroberta.model import blocks as blocks_file
+from numroberta.model.blocks import blocks, windows_of
 
 SHORT = ["the sand", "an inner thing", "", "the sand"]
 LONG = "the inner sand and " * 40
 
 
 @given(st.lists(st.integers(0, 30)), st.integers(1, 8), st.integers(1, 60))
-def test_windows_hold_all_in_order_and_depend_only_on_what_came_before(sizes, texts, characters):
+def test_blocks_hold_all_in_order_and_depend_only_on_what_came_before(sizes, texts, characters):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "WINDOW", texts)
-        patch.setattr(stream, "WINDOW_CHARACTERS", characters)
-        found = list(windows(sizes, lambda size: size))
-        assert [size for window in found for size in window] == sizes
-        assert all(1 <= len(window) <= texts and sum(window[:-1]) < characters for window in found)
+        patch.setattr(blocks_file, "BLOCK", texts)
+        patch.setattr(blocks_file, "BLOCK_CHARACTERS", characters)
+        found = list(blocks(sizes, lambda size: size))
+        assert [size for block in found for size in block] == sizes
+        assert all(1 <= len(block) <= texts and sum(block[:-1]) < characters for block in found)
         done = 0
-        for number, window in enumerate(found):
-            assert list(windows(sizes[done:], lambda size: size)) == found[number:]
-            done += len(window)
+        for number, block in enumerate(found):
+            assert list(blocks(sizes[done:], lambda size: size)) == found[number:]
+            done += len(block)
 
 
 @given(st.integers(0, 300), st.integers(4, 70), st.integers(1, 2))
-def test_parts_cover_every_token_and_share_an_eighth(length, size, head):
+def test_windows_cover_every_token_and_share_an_eighth(length, size, head):
     ids = [*range(-head, 0), *range(1, length + 1), -9]
-    parts = parts_of(ids, size, head)
-    assert all(part[:head] == ids[:head] and part[-1] == -9 and len(part) <= size for part in parts)
-    bodies = [part[head:-1] for part in parts]
+    windows = windows_of(ids, size, head)
+    assert all(window[:head] == ids[:head] and window[-1] == -9 and len(window) <= size for window in windows)
+    bodies = [window[head:-1] for window in windows]
     assert sorted({token for body in bodies for token in body}) == list(range(1, length + 1))
     shared = (size - head - 1) // 8
     for one, other in pairwise(bodies):
         assert other[:shared] == one[len(one) - shared :]
         assert len(one) == size - head - 1
     if len(ids) <= size:
-        assert parts == [ids]
+        assert windows == [ids]
 
 
-def test_a_stream_gives_what_encode_gives_and_reads_no_further_than_a_window(small):
+def test_a_stream_gives_what_encode_gives_and_reads_no_further_than_a_block(small):
     texts = [f"the sand {number} and {number % 7}" for number in range(2500)]
     read = 0
 
@@ -60,7 +60,7 @@ def test_a_stream_gives_what_encode_gives_and_reads_no_further_than_a_window(sma
     assert [len(block) for block in blocks] == [1024, 1024, 452]
 
 
-def test_identical_texts_of_a_window_are_computed_once(small, monkeypatch):
+def test_identical_texts_of_a_block_are_computed_once(small, monkeypatch):
     computed = []
     run = type(small.model).run
     monkeypatch.setattr(
@@ -81,12 +81,12 @@ def test_split_leaves_the_bits_of_short_texts_as_they_are(small, pooling):
     np.testing.assert_array_equal(split, whole)
 
 
-def test_split_is_the_mean_of_the_parts_weighted_by_their_tokens(small):
+def test_split_is_the_mean_of_the_windows_weighted_by_their_tokens(small):
     ids = small.tokenizer(LONG, truncation=False).ids
-    parts = parts_of(ids, small.max_length)
-    assert len(parts) > 2
-    weights = np.array([len(part) for part in parts], float)
-    expected = weights @ small.vectors(parts).astype(float) / weights.sum()
+    windows = windows_of(ids, small.max_length)
+    assert len(windows) > 2
+    weights = np.array([len(window) for window in windows], float)
+    expected = weights @ small.vectors(windows).astype(float) / weights.sum()
     found = next(small.encode_stream([SHORT[0], LONG, SHORT[1]], long="split"))
     np.testing.assert_allclose(found[1], expected, atol=2e-6)  # measured: 2e-7
     np.testing.assert_allclose(found[[0, 2]], small.encode(SHORT[:2]), atol=1e-5)  # measured: 2.4e-7

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 import numroberta
 from numroberta import cli
 from numroberta.arithmetic import heads
-from numroberta.model import tasks
+from numroberta.model import answer, tag
 
 TEXTS = [
     "The rain in Spain stays mainly in the plain.",
@@ -146,7 +146,7 @@ def test_scores_of_all_tokens_sum_to_one(masked):
         ("no gap here", {}, "no <mask> in 'no gap here': put it where a word is to be found"),
         ("", {}, "no <mask> in ''"),
         ("<mask>" + " word" * 200, {}, r"has \d+ tokens, this model reads 64: give a part of it"),
-        ("a <mask>", {"top_k": 0}, "top_k=0, expected 1 or more"),
+        ("a <mask>", {"top_k": 0}, "top_k=0, expected at least 1"),
         ("a <mask>", {"targets": []}, "targets is empty: give one word or more"),
         ("a <mask>", {"targets": [""]}, "target '' has no piece in this vocabulary"),
     ],
@@ -202,10 +202,14 @@ def test_a_long_text_is_cut_with_one_warning(tmp_path):
 @pytest.mark.parametrize(
     ("texts", "options", "message"),
     [
-        ("x", {"top_k": 0}, "top_k=0, expected 1 or more"),
-        ("x", {"function_to_apply": "tanh"}, "function_to_apply='tanh', expected 'sigmoid', 'softmax', 'none' or None"),
+        ("x", {"top_k": 0}, "top_k=0, expected at least 1"),
+        (
+            "x",
+            {"function_to_apply": "tanh"},
+            "function_to_apply='tanh', expected one of 'sigmoid', 'softmax', 'none', or None",
+        ),
         (("a", "b", "c"), {}, "a pair has two texts, found 3"),
-        ({"test": "x"}, {}, "expected the keys text and text_pair, found 'test'"),
+        ({"test": "x"}, {}, "expected the keys 'text' and 'text_pair', found 'test'"),
     ],
 )
 def test_classify_says_what_is_wrong(tmp_path, texts, options, message):
@@ -223,7 +227,7 @@ def test_labels_missing_from_id2label_are_named(tmp_path):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("aggregation", tasks.AGGREGATIONS)
+@pytest.mark.parametrize("aggregation", tag.AGGREGATIONS)
 def test_tag_gives_what_the_pipeline_gives(tagger, aggregation):
     ours, pipeline = numroberta.load(tagger), theirs("token-classification", tagger)
     # The pipeline decodes words a second time and garbles them unless they are ASCII; "simple" and "none" do not.
@@ -334,7 +338,7 @@ def test_the_answer_is_the_likeliest_span_of_the_context(tiny, data):
     )
     most = data.draw(st.integers(1, 8))
     options = {"top_k": 1, "max_answer_len": most, "align_to_words": False, "handle_impossible_answer": False}
-    (found,) = tasks.answers(context, [(encoding, logits)], **options)
+    (found,) = answer.answers(context, [(encoding, logits)], **options)
     allowed = [0, *places]
     starts, ends = (np.exp(row[allowed]) / np.exp(row[allowed]).sum() for row in logits)
     score, first, last = best_span(starts[1:], ends[1:], most)
@@ -350,10 +354,15 @@ def test_the_answer_is_the_likeliest_span_of_the_context(tiny, data):
         ("Who?", "", {}, "the context is empty: give a text"),
         ("Who?", " \n", {}, "the context is empty: give a text"),
         (" ", "x", {}, "the question is empty: give a text"),
-        ("Who?", "x", {"top_k": 0}, "top_k=0, expected 1 or more"),
-        ("Who?", "x", {"max_answer_len": 0}, "max_answer_len=0, expected 1 or more"),
+        ("Who?", "x", {"top_k": 0}, "top_k=0, expected at least 1"),
+        ("Who?", "x", {"max_answer_len": 0}, "max_answer_len=0, expected at least 1"),
         ("Who?", "x", {"max_seq_len": 65}, "max_seq_len=65, this model reads 64 tokens"),
-        ("Who? " * 40, "x", {}, "truncation='only_second': the other text alone has .* tokens"),
+        (
+            "Who? " * 40,
+            "x",
+            {},
+            "the question and the special tokens are .* tokens, which leaves no room for context in windows of 64",
+        ),
     ],
 )
 def test_answer_says_what_is_wrong(reader, question, context, options, message):

@@ -1,0 +1,77 @@
+"""What a user gives as text, told apart: one text, several, pairs, words; and errors about what is none of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from numroberta import warn
+from numroberta.checkpoint import refuse_lone_surrogates
+
+Pair = tuple[str, str]
+TextOrPair = str | Pair | dict[str, str]
+
+
+def texts_of(given: object, name: str) -> Iterable[Any]:
+    """The items of an argument that is one text or any iterable of them; what each item is, is not looked at."""
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, bytes) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
+        raise TypeError(f"{name} is {_kind(given)}, expected a string or a list of strings")
+    return given
+
+
+def check_texts(texts: Sequence[object], name: str, first: int = 0) -> None:
+    """Raises TypeError for what is no string, ValueError for half a character, with the caller's index of the text.
+
+    first: the index of the first of these texts among all that the caller gave.
+    """
+    for index, text in enumerate(texts, first):
+        if not isinstance(text, str) or not text.isascii():
+            check_text(text, f"{name}[{index}]")
+
+
+def check_text(text: object, name: str) -> str:
+    """The text itself; raises TypeError for what is no string, ValueError for half a character."""
+    if not isinstance(text, str):
+        words = isinstance(text, (list, tuple)) and all(isinstance(word, str) for word in text)
+        hint = "; a list of words becomes a text by ' '.join(words)" if words else ""
+        raise TypeError(f"{name} is {_kind(text)}, expected a string{hint}")
+    refuse_lone_surrogates(text, name)
+    return text
+
+
+def check_text_or_pair(given: object, name: str) -> str | Pair:
+    """A text, or the two texts of a pair, (text, text) or {"text": …, "text_pair": …}.
+
+    Raises TypeError or ValueError for anything else.  A list is no pair: it would look the same as a list of two words.
+    """
+    if isinstance(given, Mapping):
+        if not {"text"} <= given.keys() <= {"text", "text_pair"}:
+            raise ValueError(
+                f"{name}: expected the keys 'text' and 'text_pair', found {', '.join(map(repr, given)) or 'none'}"
+            )
+        text = check_text(given["text"], f"{name}['text']")
+        return (text, check_text(given["text_pair"], f"{name}['text_pair']")) if "text_pair" in given else text
+    if isinstance(given, list):
+        raise TypeError(
+            f"{name} is a list: a pair is a tuple, (text, text), and a list of words becomes a text by ' '.join(words)"
+        )
+    if isinstance(given, tuple):
+        if len(given) != 2:
+            raise ValueError(f"{name}: a pair has two texts, found {len(given)}")
+        return check_text(given[0], f"{name}[0]"), check_text(given[1], f"{name}[1]")
+    return check_text(given, name)
+
+
+def warn_of_cuts(cut: int, texts: int, left_out: int, max_length: int) -> None:
+    """One warning for all texts that were too long."""
+    if cut:
+        warn(
+            f"{cut:,} of {texts:,} texts have more than {max_length} tokens: only the first {max_length} were read, "
+            f"{left_out:,} tokens were left out"
+        )
+
+
+def _kind(given: object) -> str:
+    return "a 0-dimensional array" if getattr(given, "ndim", None) == 0 else type(given).__name__

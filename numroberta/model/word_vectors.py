@@ -1,0 +1,137 @@
+"""Texts of any length to one vector per token or per word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numroberta.arithmetic import Roberta, TextOutput, one_of
+from numroberta.model.blocks import BLOCK, with_positions
+from numroberta.model.options import check_whole
+from numroberta.model.texts import check_text, check_texts, texts_of
+from numroberta.tokenizer import (
+    AGGREGATIONS,
+    BLANKS,
+    Tokenizer,
+    TokenVectors,
+    Window,
+    WordTokens,
+    WordVectors,
+    tokenize_words,
+    windows_with_context,
+    word_vectors,
+    words_in_text,
+)
+
+Array = NDArray[Any]
+
+
+class WordEmbedder:
+    """A model and its tokenizer, which give one vector per token or per word."""
+
+    def __init__(self, model: Roberta, tokenizer: Tokenizer):
+        self.model, self.tokenizer = model, tokenizer
+        encoding = tokenizer("a")
+        own = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
+        self.before, self.after = encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]  # [<s>], [</s>]
+
+    @cached_property
+    def word_tokenizer(self) -> Tokenizer:
+        """The tokenizer that puts a space in front of each word."""
+        return self.tokenizer.for_words()
+
+    @cached_property
+    def blanks(self) -> set[int]:
+        """The ids of the pieces that are only that space."""
+        return {number for token in BLANKS if (number := self.tokenizer.token_to_id(token)) is not None}
+
+    def tokens(self, text: str, layers: Sequence[int], max_length: int) -> TokenVectors:
+        """What `TextEncoder.encode_tokens` returns."""
+        encoding = self.tokenizer(check_text(text, "text"), truncation=False)
+        body = encoding.ids[len(self.before) : len(encoding) - len(self.after)]
+        vectors = self._vectors([body], self._chosen(layers), 1, max_length)[0]
+        return TokenVectors(encoding.tokens, encoding.offsets, vectors)
+
+    def words(
+        self, words: object, aggregation: str, layers: Sequence[int], batch_size: int, max_length: int
+    ) -> WordVectors | list[WordVectors]:
+        """What `TextEncoder.encode_words` returns."""
+        one_of("aggregation", aggregation, AGGREGATIONS)
+        check_whole("batch_size", batch_size, 1)
+        chosen = self._chosen(layers)
+        if isinstance(words, str):
+            encoding = self.tokenizer(check_text(words, "words"), truncation=False)
+            rows = [words_in_text(words, encoding)]
+            return self._word_vectors(rows, aggregation, chosen, batch_size, max_length)[0]
+        texts = list(texts_of(words, "words"))
+        several = bool(texts) and not isinstance(texts[0], str)
+        if several:
+            rows = [self._tokenized(row, f"words[{index}]") for index, row in enumerate(texts)]
+            return self._word_vectors(rows, aggregation, chosen, batch_size, max_length)
+        return self._word_vectors([self._tokenized(texts, "words")], aggregation, chosen, batch_size, max_length)[0]
+
+    def _tokenized(self, words: Iterable[object], name: str) -> WordTokens:
+        if isinstance(words, str):
+            raise TypeError(f"{name} is a string among lists: give one text, one list of words, or lists of words")
+        own = list(texts_of(words, name))
+        check_texts(own, name)
+        return tokenize_words(own, self.word_tokenizer, self.blanks, name)
+
+    def _chosen(self, layers: Sequence[int]) -> list[int]:
+        """The hidden states that are asked for, counted from the embeddings, which are 0."""
+        depth = self.model.config.num_hidden_layers
+        given = [layers] if isinstance(layers, int) else list(layers)
+        chosen = [layer + depth + 1 if layer < 0 else layer for layer in given]
+        if not chosen or not all(0 <= layer <= depth for layer in chosen):
+            raise ValueError(f"layers={given}, expected numbers from {-depth - 1} to {depth}, at least one")
+        return chosen
+
+    def _word_vectors(
+        self, rows: Sequence[WordTokens], aggregation: str, chosen: list[int], batch_size: int, max_length: int
+    ) -> list[WordVectors]:
+        skip = len(self.before)
+        found = []
+        for first in range(0, len(rows), BLOCK // 4):  # token vectors of a few texts at a time are in memory
+            some = rows[first : first + BLOCK // 4]
+            of_tokens = self._vectors([row.ids for row in some], chosen, batch_size, max_length)
+            for row, vectors in zip(some, of_tokens, strict=True):
+                own = word_vectors(vectors[skip:], row.members, aggregation)
+                found.append(WordVectors(row.words, row.offsets, own))
+        return found
+
+    def _vectors(self, bodies: Sequence[list[int]], chosen: list[int], batch_size: int, max_length: int) -> list[Array]:
+        """Vectors of <s>, the tokens and </s> of texts of any length, (2 + tokens, hidden) each."""
+        last_only = chosen == [self.model.config.num_hidden_layers]
+
+        def use(output: TextOutput) -> Array:
+            if last_only:
+                return output.last_hidden_state.T.copy()  # (hidden, tokens) -> (tokens, hidden)
+            return np.mean([output.hidden_states[layer] for layer in chosen], axis=0).T
+
+        size = max_length - len(self.before) - len(self.after)
+        spans = [windows_with_context(len(body), size) for body in bodies]
+        ids = [
+            [*self.before, *body[window.start : window.stop], *self.after]
+            for body, own in zip(bodies, spans, strict=True)
+            for window in own
+        ]
+        of_windows = iter(
+            self.model.run(
+                with_positions(self.model, ids), use, output_hidden_states=not last_only, most_texts=batch_size
+            )
+        )
+        return [self._joined([(window, next(of_windows)) for window in own]) for own in spans]
+
+    def _joined(self, of_windows: list[tuple[Window, Array]]) -> Array:
+        """Windows, each (2 + tokens, hidden), to one text: (2 + tokens, hidden)."""
+        skip = len(self.before)
+        kept = [
+            vectors[skip + window.first - window.start : skip + window.last - window.start]
+            for window, vectors in of_windows
+        ]
+        (_, opening), (window, closing) = of_windows[0], of_windows[-1]
+        return np.concatenate([opening[:skip], *kept, closing[skip + window.stop - window.start :]])
