@@ -10,6 +10,7 @@ import seeded
 from hypothesis import HealthCheck, settings
 
 import numroberta
+from numroberta.arithmetic import heads
 
 # Machines differ in speed, so nothing has a deadline; CI draws the same examples every time.
 settings.register_profile(
@@ -53,3 +54,39 @@ def small(small_folder):
 def tiny():
     """The built-in model."""
     return numroberta.load("tiny")
+
+
+@pytest.fixture(scope="session")
+def masked(tmp_path_factory):
+    """The folder of a small random model that fills masks."""
+    return random_model.write_with_head(tmp_path_factory.mktemp("masked"), heads.MASKED_LM)
+
+
+@pytest.fixture(scope="session")
+def sorter(tmp_path_factory):
+    """One that classifies."""
+    return random_model.write_with_head(tmp_path_factory.mktemp("sorter"), heads.SEQUENCE, id2label=random_model.LABELS)
+
+
+@pytest.fixture(scope="session")
+def tagger(tmp_path_factory):
+    """One that tags."""
+    return random_model.write_with_head(tmp_path_factory.mktemp("tagger"), heads.TOKEN, id2label=random_model.TAGS)
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory):
+    """One that answers."""
+    return random_model.write_with_head(tmp_path_factory.mktemp("reader"), heads.SPAN)
+
+
+@pytest.fixture(scope="session")
+def model_with(small, masked, sorter, tagger, reader):
+    """The small model that has the head which a method of TextEncoder needs."""
+    loaded = {
+        "fill_mask": numroberta.load(masked),
+        "classify": numroberta.load(sorter),
+        "tag": numroberta.load(tagger),
+        "answer": numroberta.load(reader),
+    }
+    return lambda method: loaded.get(method, small)

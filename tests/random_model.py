@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from numroberta.arithmetic.roberta import Roberta
 from numroberta.checkpoint.checkpoint import encoder_shapes, head_shapes
@@ -71,4 +71,18 @@ def write(folder, *heads, seed=0, **sizes):
     (folder / "config.json").write_text(json.dumps(values))
     save_file(tensors(RobertaConfig.from_dict(values), *heads, seed=seed), folder / "model.safetensors")
     write_tokenizer(folder)
+    return folder
+
+
+TAGS = {"0": "O", "1": "B-PER", "2": "I-PER", "3": "B-LOC", "4": "I-LOC", "5": "MISC"}
+LABELS = {"0": "negative", "1": "neutral", "2": "positive"}
+ENCODER = ("embeddings.", "encoder.")
+
+
+def write_with_head(folder, head, **config):
+    """A checkpoint folder with one head, its tensors named as transformers names them."""
+    write(folder, head, **config)
+    file = folder / "model.safetensors"
+    named = {f"roberta.{name}" if name.startswith(ENCODER) else name: array for name, array in load_file(file).items()}
+    save_file(named, file, metadata={"format": "pt"})
     return folder

@@ -112,7 +112,7 @@ def test_a_door_loads_what_it_names():
             assert getattr(module, name) is not None
 
 
-@pytest.mark.parametrize("wing", [wing for wing in FLOORS if (PACKAGE / wing).is_dir()])
+@pytest.mark.parametrize("wing", [wing for wing in FLOORS[2:] if wing != "textbook"])  # whose door is no lazy one
 def test_no_door_gives_something_the_name_of_a_file_behind_it(wing):
     """Once that file is imported, the name at the door would be the module."""
     for module, name in imported(PACKAGE / wing / "__init__.py"):

@@ -61,7 +61,7 @@ def tag(
         check_whole("stride", stride, 0, encoder.max_length - 3)  # a window has <s>, </s> and one token more
         if aggregation == "none":
             raise ValueError(f"stride={stride} joins entities of several windows, and aggregation='none' has none")
-    ignored = {ignore_labels} if isinstance(ignore_labels, str) else set(ignore_labels)
+    ignored = set(texts_of(ignore_labels, "ignore_labels"))
     model = encoder.model
     found: list[list[TaggedToken] | list[Entity]] = []
     cut = left_out = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -84,10 +85,13 @@ class WordEmbedder:
     def _chosen(self, layers: Sequence[int]) -> list[int]:
         """The hidden states that are asked for, counted from the embeddings, which are 0."""
         depth = self.model.config.num_hidden_layers
-        given = [layers] if isinstance(layers, int) else list(layers)
-        chosen = [layer + depth + 1 if layer < 0 else layer for layer in given]
+        expected = f"expected numbers from {-depth - 1} to {depth}, at least one"
+        try:
+            chosen = [layer + depth + 1 if layer < 0 else layer for layer in map(operator.index, layers)]
+        except TypeError:
+            raise TypeError(f"layers={layers!r}, {expected}") from None
         if not chosen or not all(0 <= layer <= depth for layer in chosen):
-            raise ValueError(f"layers={given}, expected numbers from {-depth - 1} to {depth}, at least one")
+            raise ValueError(f"layers={list(layers)}, {expected}")
         return chosen
 
     def _word_vectors(

@@ -21,37 +21,10 @@ TEXTS = [
     "  two  spaces, and a\nnew line ",
     "你好 world 🙂 and others",
 ]
-TAGS = {"0": "O", "1": "B-PER", "2": "I-PER", "3": "B-LOC", "4": "I-LOC", "5": "MISC"}
-ENCODER = ("embeddings.", "encoder.")
-LABELS = {"0": "negative", "1": "neutral", "2": "positive"}
 
 
-def folder(path, head, **config):
-    """A random checkpoint with one head, its tensors named as transformers names them."""
-    random_model.write(path, head, **config)
-    file = path / "model.safetensors"
-    named = {f"roberta.{name}" if name.startswith(ENCODER) else name: array for name, array in load_file(file).items()}
-    save_file(named, file, metadata={"format": "pt"})
-    return path
-
-
-@pytest.fixture(scope="module")
-def masked(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("masked"), heads.MASKED_LM)
-
-
-@pytest.fixture(scope="module")
-def tagger(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("tagger"), heads.TOKEN, id2label=TAGS)
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("reader"), heads.SPAN)
-
-
-def classifier(path, labels=LABELS, **config):
-    return folder(path, heads.SEQUENCE, id2label=labels, **config)
+def classifier(path, labels=random_model.LABELS, **config):
+    return random_model.write_with_head(path, heads.SEQUENCE, id2label=labels, **config)
 
 
 def theirs(task, path, **options):
@@ -118,7 +91,7 @@ def test_fill_mask_scores_targets_as_the_pipeline_does(masked):
 @pytest.mark.parity
 def test_a_decoder_of_its_own_is_used(tmp_path):
     """`tie_word_embeddings: false` and a stored decoder that is not the word embeddings."""
-    path = folder(tmp_path, heads.MASKED_LM, tie_word_embeddings=False)
+    path = random_model.write_with_head(tmp_path, heads.MASKED_LM, tie_word_embeddings=False)
     file = path / "model.safetensors"
     tensors = load_file(file)
     tensors["lm_head.decoder.weight"] = tensors["roberta.embeddings.word_embeddings.weight"][::-1].copy()
@@ -163,12 +136,12 @@ def test_fill_mask_says_what_is_wrong(masked, text, options, message):
 @pytest.mark.parametrize(
     ("labels", "problem_type"),
     [
-        (LABELS, None),
-        (LABELS, "single_label_classification"),
-        (LABELS, "multi_label_classification"),
+        (random_model.LABELS, None),
+        (random_model.LABELS, "single_label_classification"),
+        (random_model.LABELS, "multi_label_classification"),
         ({"0": "score"}, "regression"),
         ({"0": "score"}, None),
-        (LABELS, "regression"),
+        (random_model.LABELS, "regression"),
     ],
 )
 def test_classify_gives_what_the_pipeline_gives(tmp_path, labels, problem_type):
