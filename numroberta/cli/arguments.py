@@ -94,6 +94,19 @@ def inputs_of(arguments: Iterable[str]) -> list[Input]:
     return ["-" if argument == "-" else TextList([argument]) for argument in arguments]
 
 
+def read_whole(argument: str) -> str:
+    """The argument itself; `-` stands for all of standard input, as one text."""
+    from numroberta.corpus import standard_input
+
+    if argument != "-":
+        return argument
+    data = standard_input().read()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input: not UTF-8 from byte {error.start:,}") from None
+
+
 def read_texts(arguments: Iterable[str]) -> Iterator[str]:
     """The arguments themselves; `-` stands for the lines of standard input, which are read as a .txt file's are."""
     from numroberta.corpus import Rows

@@ -4,16 +4,42 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from numroberta.cli.arguments import Parsers, add_model_options, add_texts, load_model, read_texts
+from numroberta.arithmetic import heads
+from numroberta.cli.arguments import Parsers, add_model_options, add_texts, inputs_of, load_model, read_whole
 from numroberta.cli.output import preview, print_answers
 
 
-def add_answer_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every command that gives answers instead of vectors."""
-    parser.add_argument("--json", action="store_true", help="a JSON line a text, as when the output is not a terminal")
+def add_answer_options(parser: argparse.ArgumentParser, *, several: bool = True) -> None:
+    """The options of every command that gives answers instead of vectors.  several: it takes any number of texts."""
+    parser.add_argument("--json", action="store_true", help="one JSON line per text, even on a terminal")
+    if several:
+        parser.add_argument(
+            "--errors",
+            default="stop",
+            choices=["stop", "skip"],
+            help="a text without an answer: stop, or say so and go on (default: stop)",
+        )
     add_model_options(parser)
+
+
+def answer_each(options: argparse.Namespace, answer: Callable[[str], None]) -> None:
+    """Call `answer` with each text; --errors says what becomes of one that has none."""
+    from numroberta.corpus import Rows
+
+    for row in Rows(inputs_of(options.texts), skip_bad=options.errors == "skip"):
+        try:
+            if row.text is None:
+                raise ValueError(row.cause)
+            answer(row.text)
+        except ValueError as error:
+            # Of the texts on the command line the message quotes the one; of many lines it gives the number.
+            sentence = f"{row.place}: {error}" if "-" in options.texts else str(error)
+            if options.errors == "stop":
+                raise ValueError(sentence) from error
+            print(f"numroberta: skipped: {sentence}", file=sys.stderr)
 
 
 def add_fill_mask(parsers: Parsers) -> None:
@@ -29,10 +55,14 @@ def add_fill_mask(parsers: Parsers) -> None:
 
 def run_fill_mask(options: argparse.Namespace) -> None:
     model = load_model(options)
-    for text in read_texts(options.texts):
-        found = model.fill_mask(text, top_k=options.top_k, targets=options.targets)
-        for answers in [found] if isinstance(found[0], dict) else found:
-            print_answers(text, answers, options.json)
+    heads.require(model.checkpoint, heads.MASKED_LM)
+
+    def answer(text: str) -> None:
+        fillings = model.fill_mask(text, top_k=options.top_k, targets=options.targets)
+        for of_one_mask in [fillings] if isinstance(fillings[0], dict) else fillings:
+            print_answers(text, of_one_mask, options.json)
+
+    answer_each(options, answer)
 
 
 def add_classify(parsers: Parsers) -> None:
@@ -46,10 +76,14 @@ def add_classify(parsers: Parsers) -> None:
 
 def run_classify(options: argparse.Namespace) -> None:
     model = load_model(options)
-    more = {} if options.pair is None else {"pair": options.pair}
-    for text in read_texts(options.texts):
-        given = text if options.pair is None else (text, options.pair)
-        print_answers(text, model.classify(given, top_k=options.top_k), options.json, **more)
+    heads.require(model.checkpoint, heads.SEQUENCE)
+    second = {} if options.pair is None else {"pair": options.pair}
+
+    def answer(text: str) -> None:
+        labels = model.classify(text if options.pair is None else (text, options.pair), top_k=options.top_k)
+        print_answers(text, labels, options.json, **second)
+
+    answer_each(options, answer)
 
 
 def add_tag(parsers: Parsers) -> None:
@@ -67,8 +101,8 @@ def add_tag(parsers: Parsers) -> None:
 
 def run_tag(options: argparse.Namespace) -> None:
     model = load_model(options)
-    for text in read_texts(options.texts):
-        print_answers(text, model.tag(text, options.aggregation), options.json)
+    heads.require(model.checkpoint, heads.TOKEN)
+    answer_each(options, lambda text: print_answers(text, model.tag(text, options.aggregation), options.json))
 
 
 def add_answer(parsers: Parsers) -> None:
@@ -77,15 +111,15 @@ def add_answer(parsers: Parsers) -> None:
     parser.add_argument("--context", required=True, metavar="TEXT", help="the text; - reads it from standard input")
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="how many answers (default: 1)")
     parser.add_argument("--no-answer", action="store_true", help="offer an empty answer too")
-    add_answer_options(parser)
+    add_answer_options(parser, several=False)
     parser.set_defaults(run=run_answer)
 
 
 def run_answer(options: argparse.Namespace) -> None:
     model = load_model(options)
-    context = sys.stdin.read() if options.context == "-" else options.context
-    found = model.answer(options.question, context, top_k=options.top_k, handle_impossible_answer=options.no_answer)
-    print_answers(options.question, [found] if options.top_k == 1 else found, options.json)
+    context = read_whole(options.context)
+    answers = model.answer(options.question, context, top_k=options.top_k, handle_impossible_answer=options.no_answer)
+    print_answers(options.question, [answers] if options.top_k == 1 else answers, options.json)
 
 
 def add_words(parsers: Parsers) -> None:
@@ -103,13 +137,17 @@ def add_words(parsers: Parsers) -> None:
 
 def run_words(options: argparse.Namespace) -> None:
     model = load_model(options)
-    for text in read_texts(options.texts):
-        found = model.encode_words(text, options.aggregation, options.layers)
+
+    def answer(text: str) -> None:
         rows: list[dict[str, Any]] = [
             {"word": word, "begin": begin, "end": end, "embedding": [float(value) for value in vector]}
-            for word, (begin, end), vector in zip(*found, strict=True)
+            for word, (begin, end), vector in zip(
+                *model.encode_words(text, options.aggregation, options.layers), strict=True
+            )
         ]
         if sys.stdout.isatty() and not options.json:
             for row in rows:
                 row["embedding"] = preview(row["embedding"])
         print_answers(text, rows, options.json)
+
+    answer_each(options, answer)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         embed_files as embed_files,
         run_job as run_job,
     )
+    from numroberta.corpus.lines import standard_input as standard_input
     from numroberta.corpus.meter import Meter as Meter
     from numroberta.corpus.row import BadRow as BadRow
     from numroberta.corpus.rows import Rows as Rows
@@ -38,6 +39,7 @@ __getattr__, __dir__ = door(
     {
         "formats": ("FORMATS", "Input"),
         "job": ("Job", "Progress", "Summary", "embed_files", "run_job"),
+        "lines": ("standard_input",),
         "meter": ("Meter",),
         "row": ("BadRow",),
         "rows": ("Rows",),
