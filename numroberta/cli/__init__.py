@@ -35,7 +35,7 @@ from numroberta.cli.fingerprint import add_fingerprint
 from numroberta.cli.heads import add_answer, add_classify, add_fill_mask, add_tag, add_words
 from numroberta.cli.info import add_info
 from numroberta.cli.search import add_search
-from numroberta.cli.streams import discard_output, flush_output, prepare_streams
+from numroberta.cli.streams import discard_output, prepare_streams
 from numroberta.cli.tokenize import add_tokenize
 from numroberta.cli.view import add_view
 
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_: print(f"numroberta: {message}", file=sys.stderr)
     try:
         code = int(options.run(options) or 0)
-        flush_output()
+        sys.stdout.flush()
         return code
     except BrokenPipeError:  # `numroberta … | head` has read enough
         discard_output()
@@ -95,3 +95,7 @@ def complain(error: BaseException, sentence: str = "") -> None:
     """Say on standard error what is wrong, and what the error has to add in a line each."""
     for line in (sentence or error, *getattr(error, "__notes__", ())):
         print(f"numroberta: {line}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # the disk that standard output goes to is full: Python would say so again at its end
+        discard_output()

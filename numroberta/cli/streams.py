@@ -17,17 +17,6 @@ def prepare_streams() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def flush_output() -> None:
-    """OSError where standard output cannot take what was printed: its disk is full."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        discard_output()  # Python would try again at its end
-        raise OSError(f"standard output: {error.strerror}") from None
-
-
 def discard_output() -> None:
     """Let what is still to be printed go nowhere: its reader has gone, or its disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

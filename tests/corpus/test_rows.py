@@ -91,9 +91,7 @@ def test_columns_by_name_and_by_number_and_quotes_in_tsv_mean_nothing(tmp_path):
 
 def test_a_quote_that_is_never_closed_is_one_bad_row_and_not_the_rest_of_the_file(tmp_path):
     path = write(tmp_path / "a.csv", 'id,text\n1,one\n2,"two\n' + "".join(f"{n},text {n}\n" for n in range(3, 9)))
-    with pytest.raises(
-        BadRow, match=r"line 9: .*\(it begins in line 3\): a quote is never closed, so that the rest of"
-    ):
+    with pytest.raises(BadRow, match=r"line 9: .*\(it begins in line 3\): a quote is never closed, so that"):
         texts_of(path)
     assert texts_of(path, skip_bad=True) == ["one", None]
     with pytest.raises(ValueError, match=r"a\.csv: its first line is no header of a table"):
