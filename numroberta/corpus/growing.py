@@ -101,6 +101,13 @@ class Growing:
             self.file.close()
         if hasattr(self, "journal"):
             self.journal.close()
+        if not self.complete and self.note is None:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Take away what was begun, where there is nothing yet to go on from."""
+        self.partial.unlink(missing_ok=True)
+        self.journal_path.unlink(missing_ok=True)
 
     def append(self, block: bytes, note: dict[str, Any]) -> None:
         """Add a block: when this returns, it is on the disk."""
@@ -152,9 +159,8 @@ class Growing:
                 self.file = _unbuffered(self.partial, "wb")
                 _sync_folder(self.path.parent)
             self._write({"about": self.about})
-        except OSError:  # a full disk: there is nothing yet to go on from
-            self.partial.unlink(missing_ok=True)
-            self.journal_path.unlink(missing_ok=True)
+        except OSError:
+            self._forget()
             raise
 
     def _continue(self) -> bool:

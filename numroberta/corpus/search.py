@@ -27,14 +27,17 @@ class Hit(NamedTuple):
 def open_vectors(path: Path, dimension: int) -> Array:
     """A .npy file of vectors, (rows, dimension), mapped; ValueError where it holds something else."""
     try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+        if magic != b"\x93NUMPY":
+            raise ValueError("it does not begin as one")
         vectors: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise OSError(f"{path} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # NumPy has no one kind of error for a damaged header: SyntaxError, TokenError, …
-        raise ValueError(f"{path} is no .npy file of vectors ({error}): `numroberta embed -o` writes one") from None
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
-        content = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else "several arrays"
-        raise ValueError(f"{path} holds {content}, expected (rows, {dimension}) floats")
+        raise ValueError(f"{path} is no .npy file of vectors: {error}; `numroberta embed -o` writes one") from None
+    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
+        raise ValueError(f"{path} holds {vectors.dtype} {vectors.shape}, expected (rows, {dimension}) floats")
     if vectors.shape[1] != dimension:
         raise ValueError(
             f"{path} has vectors of {vectors.shape[1]} dimensions, and this model makes {dimension}: "

@@ -89,9 +89,59 @@ def test_columns_by_name_and_by_number_and_quotes_in_tsv_mean_nothing(tmp_path):
         texts_of(table)
 
 
-def test_standard_input_is_read_as_told(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"t": "one"}\n{"t": "two"}\n')))
+def test_a_quote_that_is_never_closed_is_one_bad_row_and_not_the_rest_of_the_file(tmp_path):
+    path = write(tmp_path / "a.csv", 'id,text\n1,one\n2,"two\n' + "".join(f"{n},text {n}\n" for n in range(3, 9)))
+    with pytest.raises(BadRow, match=r"line 9: .*\(it begins in line 3\): a quote is never closed, so that"):
+        texts_of(path)
+    assert texts_of(path, skip_bad=True) == ["one", None]
+    with pytest.raises(ValueError, match=r"a\.csv: its first line is no header of a table"):
+        texts_of(write(tmp_path / "a.csv", 'id,"text\n1,one\n'))
+
+
+def test_two_columns_of_the_same_name_are_refused_where_one_would_be_lost(tmp_path):
+    path = write(tmp_path / "a.csv", "n,n,text\n1,2,one\n")
+    with pytest.raises(ValueError, match=r"a\.csv has several columns 'n': rename all but one"):
+        texts_of(path)
+    assert texts_of(path, keep_fields=False) == ["one"]
+    with pytest.raises(ValueError, match="several columns 'n'"):
+        texts_of(path, field="n", keep_fields=False)
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Gives standard input these bytes, whatever the locale's encoding is."""
+    return lambda data: monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="latin-1"))
+
+
+def test_standard_input_is_read_as_files_are(standard_input, tmp_path):
+    for data in (b"one\r\n\ntwo\x0b\n", b"\xef\xbb\xbfone\ntwo", "naïve café 🙂".encode(), b"", b"fine\n\xff\nfine\n"):
+        standard_input(data)
+        path = write(tmp_path / "a.txt", data)
+        assert texts_of("-", skip_bad=True) == texts_of(path, skip_bad=True)
+    standard_input(b"fine\n\xff\nfine\n")
+    with pytest.raises(BadRow, match="standard input, line 2: not UTF-8 from byte 0 of the line"):
+        texts_of("-")
+    standard_input(b'\xef\xbb\xbf{"t": "one"}\n{"t": "two"}\n')
     assert texts_of("-", format="jsonl", field="t") == ["one", "two"]
+
+
+def test_standard_input_that_is_closed_or_asked_for_twice_is_refused(monkeypatch):
+    with pytest.raises(ValueError, match="standard input, is given twice: it can be read once"):
+        Rows(["-", TextList(TEXTS), "-"])
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match="standard input is closed: give a file, or texts as arguments"):
+        texts_of("-")
+
+
+def test_an_option_that_no_input_has_a_use_for_is_refused(tmp_path):
+    lines = write(tmp_path / "a.txt", "one\n")
+    objects = write(tmp_path / "a.jsonl", '{"body": "two"}\n')
+    for inputs in ([lines], [TextList(TEXTS)], [lines, TextList(TEXTS)]):
+        with pytest.raises(ValueError, match="--field body: in these inputs a row has no fields"):
+            Rows(inputs, field="body")
+    assert texts_of(lines, objects, field="body") == ["one", "two"]
+    with pytest.raises(ValueError, match="--format jsonl: no input is a file: leave it out"):
+        Rows([TextList(TEXTS)], format="jsonl")
 
 
 def test_the_real_sts_file_is_read(shared):
@@ -108,11 +158,14 @@ BAD = [
     ("a.jsonl", b'{"text": "x"}\n{"text": null}\n', "line 2: field 'text' is null, expected a string"),
     ("a.jsonl", b'{"text": "x"}\n{"text": 7}\n', "line 2: field 'text' is 7, expected a string"),
     ("a.jsonl", b'{"text": "x"}\n{"text": "\\ud83d"}\n', r"line 2: half a character \('\\ud83d'\) at character 0"),
+    ("a.jsonl", b'{"text": "x"}\n{"n": ' + b"7" * 4301 + b', "text": "x"}\n', "line 2: not JSON: Exceeds the limit"),
     ("a.jsonl", b'{"text": "x"}\n' + b"[" * 99999 + b"\n", "line 2: not JSON"),
     ("a.jsonl", b'{"text": "x"}\n{"text": "x", "embedding": 1}\n', "line 2: a field 'embedding' is there already"),
     ("a.csv", b"id,text\n1,x\n2\n", "line 3: 1 columns, and the text is in column 2"),
     ("a.csv", b"id,text\n1,x\n2,y,z\n", "line 3: 3 columns, and the header names 2"),
     ("a.csv", b"id,text\n1,x\n2,\xff\n", "line 3: not UTF-8"),
+    ("a.csv", b'id,text\n1,x\n2,"never\n3,"closed"\n', r"line 4: not a row of a table \(it begins in line 3\): ',' ex"),
+    ("a.csv", b'id,text\n1,x\n2,"say \\"this\\""\n', "line 3: not a row of a table: ',' expected after '\"'"),
     ("a.csv", b'id,text\n1,x\n2,"' + b"y" * (1 << 24) + b'y"\n', "line 3: not a row of a table: field larger"),
 ]
 
@@ -127,19 +180,6 @@ def test_a_bad_row_is_named_with_file_line_and_cause_or_skipped(tmp_path, name, 
     assert [row.text for row in rows[1:]] == [None, "after"]
     assert rows[1].cause
     assert rows[1].line == int(told.split(":")[0].split()[1])
-
-
-def test_parquet_nulls_are_bad_rows_and_a_missing_column_is_named(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    parquet.write_table(pyarrow.table({"text": ["a", None], "n": [1, 2]}), tmp_path / "a.parquet")
-    with pytest.raises(BadRow, match="line 2: field 'text' is null"):
-        texts_of(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="no column 'body', but 'text', 'n'"):
-        texts_of(tmp_path / "a.parquet", field="body")
-    with pytest.raises(ValueError, match=r"cannot be read as \.parquet"):
-        texts_of(write(tmp_path / "b.parquet", b"no parquet at all"))
 
 
 @pytest.mark.parametrize("cut", [8, -9, -4])
@@ -203,6 +243,26 @@ def test_a_file_that_was_finished_and_grew_is_noticed_when_the_next_one_had_begu
     with pytest.raises(ValueError, match="has changed"):
         texts_of(first, second, behind=bookmarks[1])
     assert texts_of(first, second, behind=bookmarks[0]) == ["more", "two", "three"]
+
+
+def test_rows_that_move_from_one_file_to_the_next_are_noticed_though_the_bytes_are_the_same(tmp_path):
+    paths = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
+    for path, data in zip(paths, ("one", "two\n", "three\nfour\n"), strict=True):
+        write(path, data)
+    rows = Rows(paths)
+    bookmarks = [rows.bookmark for _ in rows]
+    for path, data in zip(paths, ("onetwo\n", "", "three\nfour\n"), strict=True):
+        write(path, data)
+    with pytest.raises(ValueError, match="has changed"):
+        texts_of(*paths, behind=bookmarks[2])
+
+
+def test_listed_texts_that_are_cut_elsewhere_are_noticed(tmp_path):
+    rows = Rows([TextList(["ab", "c", "d"])])
+    bookmarks = [rows.bookmark for _ in rows]
+    with pytest.raises(ValueError, match="has changed"):
+        texts_of(TextList(["a", "bc", "d"]), behind=bookmarks[1])
+    assert texts_of(TextList(["ab", "c", "e"]), behind=bookmarks[1]) == ["e"]
 
 
 def test_a_last_line_that_goes_on_later_is_noticed(tmp_path):

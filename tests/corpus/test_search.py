@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from numroberta import cli
 from numroberta.corpus import search
@@ -35,6 +35,13 @@ def test_equal_scores_keep_the_order_of_rows_across_blocks(monkeypatch):
     assert [hit.row for hit in found[0]] == [0, 1, 2, 3, 4, 5]
 
 
+def test_equal_scores_keep_the_order_of_rows_where_many_are_equal():
+    rng = np.random.default_rng(0)
+    vectors = np.eye(4, dtype=np.float32)[rng.integers(0, 4, 5000)]  # a quarter of the rows is equally near
+    hits = nearest(np.array([[1.0, 0, 0, 0]]), vectors, 100)[0]
+    assert [hit.row for hit in hits] == np.flatnonzero(vectors[:, 0])[:100].tolist()
+
+
 def test_rows_without_a_direction_are_never_found():
     vectors = np.array([[0, 0], [np.nan, 1], [np.inf, 0], [-1, 0]], np.float32)
     assert [hit.row for hit in nearest(np.array([[1.0, 0.0]]), vectors, 10)[0]] == [3]
@@ -52,9 +59,29 @@ def test_a_file_that_holds_no_vectors_of_this_model_is_refused(tmp_path):
     np.save(path, np.zeros(3, np.float32))
     with pytest.raises(ValueError, match=r"holds float32 \(3,\), expected \(rows, 24\) floats"):
         open_vectors(path, 24)
-    path.write_bytes(b"no vectors")
-    with pytest.raises(ValueError, match=r"is no \.npy file of vectors"):
-        open_vectors(path, 24)
+    np.savez(tmp_path / "a.npz", vectors=np.zeros((3, 24), np.float32))
+    for data in (b"no vectors", b"", b"\x93NUMPY", (tmp_path / "a.npz").read_bytes()):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"a\.npy is no \.npy file of vectors.*`numroberta embed -o` writes one"):
+            open_vectors(path, 24)
+    with pytest.raises(OSError, match=r"b\.npy cannot be read: No such file or directory"):
+        open_vectors(tmp_path / "b.npy", 24)
+
+
+@settings(max_examples=200)
+@given(position=st.integers(0, 127), byte=st.integers(0, 255))
+def test_a_damaged_header_is_a_sentence_or_does_no_harm(tmp_path_factory, position, byte):
+    path = tmp_path_factory.getbasetemp() / "damaged.npy"
+    np.save(path, np.ones((3, 8), np.float32))
+    data = bytearray(path.read_bytes())
+    data[position] = byte
+    path.write_bytes(data)
+    try:
+        vectors = open_vectors(path, 8)
+    except ValueError as error:
+        assert str(path) in str(error)  # noqa: PT017
+    else:
+        assert vectors.shape[1] == 8
 
 
 def test_the_command_finds_the_text_itself_first_and_shows_where_it_is(tmp_path, small_folder, capsys):
