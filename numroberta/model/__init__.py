@@ -13,6 +13,7 @@ from numroberta import door
 
 if TYPE_CHECKING:
     from numroberta.model import stream as stream
+    from numroberta.model.sentence import read_sentence_settings as read_sentence_settings
     from numroberta.model.stream import WINDOW as WINDOW
     from numroberta.model.tasks import softmax as softmax
     from numroberta.model.text_encoder import (
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = door(
     __name__,
     {
+        "sentence": ("read_sentence_settings",),
         "stream": ("WINDOW",),
         "tasks": ("softmax",),
         "text_encoder": (
