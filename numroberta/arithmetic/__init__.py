@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         RobertaOutput as RobertaOutput,
         TextOutput as TextOutput,
     )
+    from numroberta.arithmetic.schedule import one_blas_thread as one_blas_thread
 
 __getattr__, __dir__ = door(
     __name__,
@@ -53,5 +54,6 @@ __getattr__, __dir__ = door(
             "RobertaOutput",
             "TextOutput",
         ),
+        "schedule": ("one_blas_thread",),
     },
 )

@@ -51,7 +51,7 @@ def add_compare(parsers: Parsers) -> None:
 def run_compare(options: argparse.Namespace) -> int:
     from numroberta import parity
 
-    names = parity.read_names(options.map) if options.map else {}
+    names = parity.load_names(options.map) if options.map else {}
     comparison = parity.compare(
         options.reference, options.mine, model=options.model, rtol=options.rtol, atol=options.atol, names=names
     )

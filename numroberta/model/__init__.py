@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numroberta.model.classify import LabelScore as LabelScore
     from numroberta.model.fill_mask import Filling as Filling
     from numroberta.model.scores import softmax as softmax
+    from numroberta.model.sentence import read_sentence_settings as read_sentence_settings
     from numroberta.model.tag import Entity as Entity, TaggedToken as TaggedToken
     from numroberta.model.text_encoder import TextEncoder as TextEncoder, load as load
     from numroberta.model.vectors import Embedder as Embedder
@@ -38,6 +39,7 @@ __getattr__, __dir__ = door(
         "fill_mask": ("Filling",),
         "bar": ("progress",),
         "scores": ("softmax",),
+        "sentence": ("read_sentence_settings",),
         "tag": ("Entity", "TaggedToken"),
         "text_encoder": ("TextEncoder", "load"),
         "vectors": ("Embedder",),

@@ -1,9 +1,16 @@
 """The porter's bench: record every activation, compare another program's with them, name the mistake.
 
-bench            `trace` and `compare`
-diagnosis        which classic mistake explains a difference
+recording        `trace`: every activation by name, and the file that holds them
+files            recordings from files and arrays
+names            the names of activations, their order, other programs' names
+bench            `compare`: two recordings side by side
+measure          how far apart two activations are, and how far rounding may take them
 layouts          other ports' layouts
 fingerprints     hashes of each layer's numbers, the same on every machine
+steps            the forward pass on demand, each step of it replaceable
+mistakes/        the catalogue of classic mistakes, a file for each part of the network
+search           which mistake explains a difference
+reporting        a comparison for people
 beside_pytorch   `verify`: this library against PyTorch on your own checkpoint
 """
 
@@ -14,19 +21,14 @@ from numroberta import door
 if TYPE_CHECKING:
     from numroberta.parity import beside_pytorch as beside_pytorch
     from numroberta.parity.bench import (
-        Bench as Bench,
         Comparison as Comparison,
-        Recording as Recording,
-        Row as Row,
-        assert_matches as assert_matches,
-        batch as batch,
+        TensorComparison as TensorComparison,
         compare as compare,
-        provenance as provenance,
-        read as read,
-        read_names as read_names,
-        report as report,
-        save as save,
-        trace as trace,
+    )
+    from numroberta.parity.files import (
+        Recording as Recording,
+        load_names as load_names,
+        load_recording as load_recording,
     )
     from numroberta.parity.fingerprints import (
         fingerprint as fingerprint,
@@ -34,25 +36,16 @@ if TYPE_CHECKING:
         first_difference as first_difference,
         read_fingerprint as read_fingerprint,
     )
+    from numroberta.parity.recording import batch as batch, provenance as provenance, save as save, trace as trace
+    from numroberta.parity.reporting import assert_matches as assert_matches, report as report
 
 __getattr__, __dir__ = door(
     __name__,
     {
-        "bench": (
-            "Bench",
-            "Comparison",
-            "Recording",
-            "Row",
-            "assert_matches",
-            "batch",
-            "compare",
-            "provenance",
-            "read",
-            "read_names",
-            "report",
-            "save",
-            "trace",
-        ),
+        "bench": ("Comparison", "TensorComparison", "compare"),
+        "files": ("Recording", "load_names", "load_recording"),
         "fingerprints": ("fingerprint", "fingerprint_lines", "first_difference", "read_fingerprint"),
+        "recording": ("batch", "provenance", "save", "trace"),
+        "reporting": ("assert_matches", "report"),
     },
 )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.model import load
-from numroberta.parity.bench import batch
+from numroberta.parity.recording import batch
 
 Array = NDArray[Any]
 States = list[Array]  # the embeddings, the output of each layer, and the pooled output if there is one
@@ -41,7 +41,7 @@ TEXTS = [
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerErrors:
     """The RMS relative errors of one hidden state to PyTorch's in float64."""
 
     name: str
@@ -57,7 +57,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Verification:
-    layers: list[Layer]
+    layers: list[LayerErrors]
     texts: int
     tokens: int
 
@@ -84,7 +84,7 @@ def verify(name: str | os.PathLike[str], *, revision: str | None = None) -> Veri
         errors.append(errors_of(found, exact))
     layers = range(model.config.num_hidden_layers)
     names = ["embeddings", *(f"encoder.layer.{i}.output" for i in layers), "pooler"]
-    rows = [Layer(name, *values) for name, values in zip(names, np.transpose(errors).tolist(), strict=False)]
+    rows = [LayerErrors(name, *values) for name, values in zip(names, np.transpose(errors).tolist(), strict=False)]
     return Verification(rows, sum(len(ids) for ids, _ in batches), sum(int(mask.sum()) for _, mask in batches))
 
 

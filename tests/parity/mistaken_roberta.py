@@ -55,7 +55,7 @@ IN_LAYERS = {
     "norm of the attention": "the feed-forward's layer norm has the weights of the attention's",
     "scale by 8": "the scores are divided by 8",
     "float16 weights": "the weights are rounded to float16",
-    "float16 sums": "those of float16",
+    "float16 sums": "added up in float16",
 }
 
 

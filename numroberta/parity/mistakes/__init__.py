@@ -1,0 +1,32 @@
+"""The catalogue of classic mistakes, a file for each part of the network.
+
+A mistake is a sentence and what it replaces: steps, tensors, the order of the layers, or the inputs (`steps.Mistake`).
+To add one, add an entry to the file of its part.  Of two that give the same numbers the first is named, so the more
+particular comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from numroberta.parity.mistakes import (
+    activations,
+    attention,
+    embeddings,
+    heads,
+    layers,
+    linear_layers,
+    masks,
+    norms,
+    numbers,
+    texts,
+)
+from numroberta.parity.steps import Inputs, Mistake
+
+PARTS = (embeddings, linear_layers, attention, masks, norms, activations, heads, texts, layers, numbers)
+
+
+def catalogue(inputs: Inputs) -> Iterator[Mistake]:
+    """Every mistake that can be made with these weights and tokens."""
+    for part in PARTS:
+        yield from part.mistakes(inputs)

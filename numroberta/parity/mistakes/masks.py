@@ -1,0 +1,146 @@
+"""Mistakes in the attention mask: who looks at whom, and what is added to whose score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from numroberta import textbook
+from numroberta.parity.mistakes.attention import probabilities
+from numroberta.parity.names import CONTEXT, KEY, PROBS, QUERY, SCORES, VALUE, same_layer
+from numroberta.parity.steps import Array, Forward, Inputs, Mistake, blocked, scores
+
+NEVER = -1e300  # −∞ as far as float64 has it, so that a row of nothing else is still a softmax
+Hidden = Callable[[Forward, Array], Array]  # the pass and the scores -> what is added to them
+
+
+def mistakes(inputs: Inputs) -> Iterator[Mistake]:
+    terms: tuple[tuple[str, Hidden], ...] = (
+        ("the softmax runs over padding too: the mask is not applied", lambda f, s: np.zeros(1)),
+        ("the mask is inverted: tokens look at padding only", lambda f, s: never(~blocked(f))),
+        ("a causal mask is applied; every token may look at every other", lambda f, s: never(blocked(f) | later(s))),
+        ("a causal mask is applied in place of the mask of padding", lambda f, s: never(later(s))),
+        ("a causal mask is applied the other way round: no token sees one before it",
+         lambda f, s: never(blocked(f) | later(s).T)),
+        ("no token may look at itself", lambda f, s: never(blocked(f) | np.eye(s.shape[3], dtype=bool))),
+        ("the mask of 0 and 1 is added to the scores; padding must become −∞", lambda f, s: 1.0 * ~blocked(f)),
+        ("1 is added to padded scores; they must become −∞", lambda f, s: 1.0 * blocked(f)),
+        *((f"{show(by)} is added to padded scores, too little to hide them; they must become −∞",
+           partial(added_to_padding, by=by)) for by in (-1, -2, -5, -8, -10, -20, -30, -50, -100)),
+        ("the mask has its sign turned: padded scores become +10,000", partial(added_to_padding, by=1e4)),
+        ("the mask is on the axis of the queries; it is on that of the keys",
+         lambda f, s: never(blocked(f).swapaxes(2, 3))),
+        ("the mask is on the queries and the keys", lambda f, s: never(blocked(f) | blocked(f).swapaxes(2, 3))),
+        ("</s> is masked", lambda f, s: never(blocked(f) | last_token(f))),
+        ("<s> is masked", lambda f, s: never(blocked(f) | first_token(f))),
+        ("<s> and </s> are masked", lambda f, s: never(blocked(f) | first_token(f) | last_token(f))),
+        ("the mask ends one token too late", lambda f, s: never(blocked(f) & ~after_last(f))),
+        ("the mask is that of the next text in the batch", lambda f, s: never(np.roll(blocked(f), -1, 0))),
+        ("the mask is that of the text before it in the batch", lambda f, s: never(np.roll(blocked(f), 1, 0))),
+        ("the mask of the first text is used for all", lambda f, s: never(blocked(f)[:1])),
+        ("the mask of the last text is used for all", lambda f, s: never(blocked(f)[-1:])),
+        ("the mask is as if padding were on the left", lambda f, s: never(blocked(f)[..., ::-1])),
+        *((f"a token sees only the {w} tokens on each side (a window)",
+           partial(window, width=w)) for w in (1, 2, 4, 8, 16, 32, 64, 128)),
+        ("a bias that grows with the distance is added to the scores (ALiBi)", alibi),
+    )  # fmt: skip
+    for sentence, term in terms:
+        yield Mistake(sentence, {PROBS: partial(masked_softmax, term=term)})
+        # The program may have recorded its scores with the mask in them.
+        yield Mistake(sentence, {SCORES: partial(masked_scores, term=term)}, rare=True)
+    for sentence, way in (
+        ("padded scores are set to 0 before the softmax; they must become −∞",
+         lambda f, s: textbook.softmax(np.where(blocked(f), 0, s))),
+        ("padded scores are set to 1e-9 before the softmax; they must become −∞ (−1e9)",
+         lambda f, s: textbook.softmax(np.where(blocked(f), 1e-9, s))),
+        ("scores are multiplied by the mask of 0 and 1 and by −10,000",
+         lambda f, s: textbook.softmax(s * np.where(blocked(f), -1e4, 1))),
+        ("padded probabilities are set to 0 after the softmax, so that a row no longer sums to 1",
+         lambda f, s: np.where(blocked(f), 0, textbook.softmax(s))),
+    ):  # fmt: skip
+        yield Mistake(sentence, {PROBS: partial(probabilities, way=way)})
+    yield Mistake(
+        "texts see each other: the batch is packed without a mask between them",
+        {PROBS: packed_probs, CONTEXT: packed_context},
+    )
+
+
+def show(number: float) -> str:
+    return f"{number:,}".replace("-", "−")
+
+
+def never(hidden: Array) -> Array:
+    return np.where(hidden, NEVER, 0.0)
+
+
+def masked_softmax(f: Forward, name: str, term: Hidden) -> Array:
+    s = f[same_layer(name, SCORES)]
+    return textbook.softmax(np.maximum(s + term(f, s), NEVER))
+
+
+def masked_scores(f: Forward, name: str, term: Hidden) -> Array:
+    s = scores(f, name)
+    return np.maximum(s + term(f, s), NEVER)
+
+
+def added_to_padding(f: Forward, s: Array, by: float) -> Array:
+    return by * blocked(f)
+
+
+def later(s: Array) -> Array:
+    """(n, n): true where the key comes after the query."""
+    return np.triu(np.ones(s.shape[2:], bool), 1)
+
+
+def first_token(f: Forward) -> Array:
+    """(b, 1, 1, n): true for the first token of each text."""
+    mask = f.inputs.attention_mask != 0
+    return (np.arange(mask.shape[1]) == mask.argmax(1)[:, None])[:, None, None, :]
+
+
+def last_token(f: Forward) -> Array:
+    mask = f.inputs.attention_mask != 0
+    last = mask.shape[1] - 1 - mask[:, ::-1].argmax(1)
+    return (np.arange(mask.shape[1]) == last[:, None])[:, None, None, :]
+
+
+def after_last(f: Forward) -> Array:
+    return np.roll(last_token(f), 1, 3)
+
+
+def window(f: Forward, s: Array, width: int) -> Array:
+    n = s.shape[3]
+    return never(blocked(f) | (np.abs(np.subtract.outer(np.arange(n), np.arange(n))) > width))
+
+
+def alibi(f: Forward, s: Array) -> Array:
+    """−m |i − j| with m = 2^(−8 h / heads) of head h: Press et al. 2021."""
+    h, n = s.shape[1:3]
+    slopes = 2.0 ** (-8 * np.arange(1, h + 1) / h)[:, None, None]
+    return never(blocked(f)) - slopes * np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+
+
+def packed(f: Forward, name: str) -> tuple[Array, Array]:
+    """Probabilities and values where every token of the batch is a key: (h, b·n, b·n), (h, b·n, k)."""
+
+    def side_by_side(kind: str) -> Array:
+        parts = f.split(f[same_layer(name, kind)]).swapaxes(0, 1)  # (b, h, n, k) -> (h, b, n, k)
+        return parts.reshape(len(parts), -1, parts.shape[-1])
+
+    query, key, value = (side_by_side(kind) for kind in (QUERY, KEY, VALUE))
+    s = query @ key.swapaxes(1, 2) / np.sqrt(query.shape[-1])
+    return textbook.softmax(np.maximum(s + never(f.inputs.attention_mask.ravel() == 0), NEVER)), value
+
+
+def packed_probs(f: Forward, name: str) -> Array:
+    b, n = f.inputs.attention_mask.shape
+    probs = packed(f, name)[0].reshape(-1, b, n, b, n)
+    return probs[:, np.arange(b), :, np.arange(b)]  # (h, b, n, b, n) -> (b, h, n, n), each text's own
+
+
+def packed_context(f: Forward, name: str) -> Array:
+    b, n = f.inputs.attention_mask.shape
+    probs, value = packed(f, name)
+    return (probs @ value).transpose(1, 0, 2).reshape(b, n, -1)  # (h, b·n, k) -> (b, n, d)

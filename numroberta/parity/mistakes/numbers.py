@@ -1,0 +1,330 @@
+"""Mistakes of precision: quantized weights, 16-bit products, sums and norms, fast approximations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from numroberta.parity.measure import ROUNDINGS, UNITS, to_tf32
+from numroberta.parity.mistakes.norms import norms_everywhere_or_once
+from numroberta.parity.mistakes.places import steps_everywhere_or_once
+from numroberta.parity.names import CONTEXT, PROBS, SCORES, VALUE, WORD, same_layer
+from numroberta.parity.steps import (
+    EMBEDDED,
+    LINEARS,
+    STEPS,
+    TENSORS,
+    Array,
+    Forward,
+    Inputs,
+    Mistake,
+    Step,
+    TensorChange,
+    blocked,
+    layer_norm,
+    merge,
+    scores,
+    through,
+)
+
+Round = Callable[[Array], Array]
+
+
+def mistakes(inputs: Inputs) -> Iterator[Mistake]:
+    yield from narrow_products()
+    yield from quantized_weights()
+    yield from narrow_steps()
+    yield from fast_functions()
+    # Where nothing else says more: whole tensors or every step in 16 bits.
+    for name, way in ROUNDINGS.items():
+        yield Mistake(f"the weights are rounded to {name}", tensors=dict.fromkeys(TENSORS, rounded(way)))
+    for name, way in ROUNDINGS.items():
+        steps = {kind: rounded_step(way, kind) for kind in STEPS}
+        yield Mistake(f"the values are those of {name}: every step is rounded to it", steps, unit=UNITS[name])
+
+
+def rounded(way: Round) -> TensorChange:
+    return lambda f, name, tensor: way(tensor)
+
+
+def rounded_step(way: Round, kind: str) -> Step:
+    return lambda f, name: way(STEPS[kind](f, name))
+
+
+def product(f: Forward, name: str, x: Array, factors: Round, sums: Round = lambda x: x) -> Array:
+    y = sums(factors(x) @ factors(f.weight(f"{name}.weight")).T)
+    return sums(y + f.weight(f"{name}.bias"))
+
+
+def narrow_products() -> Iterator[Mistake]:
+    tf32 = "products are computed in TF32, which keeps 10 bits of each factor (allow_tf32 in PyTorch)"
+    kinds: tuple[tuple[str, str, Round], ...] = (
+        (tf32, "TF32", to_tf32),
+        *((f"products are computed from factors rounded to {name}", name, way) for name, way in ROUNDINGS.items()),
+    )
+    for sentence, name, factors in kinds:
+        steps: dict[str, Step] = {kind: through(partial(product, factors=factors), kind) for kind in LINEARS}
+        yield Mistake(sentence, steps, unit=UNITS[name])
+        attention = {SCORES: partial(narrow_scores, way=factors), CONTEXT: partial(narrow_context, way=factors)}
+        yield Mistake(f"{sentence}, in attention too", steps | attention, unit=UNITS[name])
+        yield Mistake(f"{sentence} (in attention only)", attention, rare=True)
+        yield from (Mistake(f"{sentence} (at {kind} only)", {kind: step}, rare=True) for kind, step in steps.items())
+    for name, way in ROUNDINGS.items():
+        steps = {kind: through(partial(product, factors=way, sums=way), kind) for kind in LINEARS}
+        sentence = f"the linear layers are computed in {name}: factors and results are rounded to it"
+        yield Mistake(sentence, steps, unit=UNITS[name])
+        added = partial(added_up_in, way=way)
+        yield from steps_everywhere_or_once(
+            f"the products of the linear layers are added up in {name}, one after another",
+            LINEARS,
+            partial(through, added),
+            rare=True,
+        )
+        yield from steps_everywhere_or_once(
+            f"the results of the linear layers are rounded to {name}", LINEARS, partial(rounded_step, way), rare=True
+        )
+
+
+def added_up_in(f: Forward, name: str, x: Array, way: Round) -> Array:
+    weight = f.weight(f"{name}.weight")
+    total = np.zeros((*x.shape[:-1], len(weight)))
+    for i in range(x.shape[-1]):
+        total = way(total + way(x[..., i, None] * weight[:, i]))
+    return way(total + way(f.weight(f"{name}.bias")))
+
+
+def narrow_scores(f: Forward, name: str, way: Round) -> Array:
+    return scores(f, name, split=lambda f, values: way(f.split(values)))
+
+
+def narrow_context(f: Forward, name: str, way: Round) -> Array:
+    return merge(way(f[same_layer(name, PROBS)]) @ way(f.split(f[same_layer(name, VALUE)])))
+
+
+def quantized_weights() -> Iterator[Mistake]:
+    ways: tuple[tuple[str, Round], ...] = (
+        ("int8, one scale for each tensor", partial(symmetric, levels=127, axis=None)),
+        ("int8, one scale for each row (output)", partial(symmetric, levels=127, axis=1)),
+        ("int8, one scale for each column (input)", partial(symmetric, levels=127, axis=0)),
+        ("int8 with steps of max/128, one scale for each tensor", partial(symmetric, levels=128, axis=None)),
+        ("int8 with steps of max/128, one scale for each row", partial(symmetric, levels=128, axis=1)),
+        ("uint8 with a zero point, one for each tensor", partial(asymmetric, levels=255, axis=None)),
+        ("uint8 with a zero point, one for each row", partial(asymmetric, levels=255, axis=1)),
+        ("uint8 from minimum to maximum, one range for each tensor", partial(min_max, levels=255, axis=None)),
+        ("uint8 from minimum to maximum, one range for each row", partial(min_max, levels=255, axis=1)),
+        *((f"int8 in blocks of {size} (as Q8_0)", partial(in_blocks, size=size, way=INT8)) for size in (32, 64, 128)),
+        *((f"4 bits in blocks of {size}, −7 to 7", partial(in_blocks, size=size, way=INT4))
+          for size in (16, 32, 64, 128)),
+        *((f"4 bits in blocks of {size}, −8 to 7 (as Q4_0)", partial(in_blocks, size=size, way=q4_0))
+          for size in (32, 64, 128)),
+        *((f"4 bits in blocks of {size}, minimum and scale (as Q4_1)",
+           partial(in_blocks, size=size, way=partial(min_max, levels=15, axis=1))) for size in (32, 64, 128)),
+        *((f"4 bits with a zero point in blocks of {size}",
+           partial(in_blocks, size=size, way=partial(asymmetric, levels=15, axis=1))) for size in (32, 64, 128)),
+        ("4-bit NormalFloat in blocks of 64 (NF4)", partial(in_blocks, size=64, way=normal_float)),
+        ("4 bits, one scale for each row", partial(symmetric, levels=7, axis=1)),
+        ("4 bits, one scale for each tensor", partial(symmetric, levels=7, axis=None)),
+        ("8-bit floats, E4M3", partial(to_small_float, mantissa=4, least=-6)),
+        ("8-bit floats, E5M2", partial(to_small_float, mantissa=3, least=-14)),
+        ("TF32", to_tf32),
+        *ROUNDINGS.items(),
+    )  # fmt: skip
+    for what, way in ways:
+        change = rounded(way)
+        weights = [f"{kind}.weight" for kind in LINEARS]
+        verb = "rounded to" if what in ("TF32", *ROUNDINGS) else "quantized to"
+        yield Mistake(f"the weights of the linear layers are {verb} {what}", tensors=dict.fromkeys(weights, change))
+        with_table = dict.fromkeys([*weights, f"{WORD}.weight"], change)
+        yield Mistake(f"the weights of the linear layers and the word embeddings are {verb} {what}", tensors=with_table)
+        for name in weights:
+            yield Mistake(f"{name.rpartition('*.')[2]} is {verb} {what}", tensors={name: change}, rare=True)
+        yield Mistake(f"the word embeddings are {verb} {what}", tensors={f"{WORD}.weight": change}, rare=True)
+    for rows, what in ((True, "each token"), (False, "the whole tensor")):
+        int8: dict[str, Step] = {kind: through(partial(dynamic_int8, rows=rows), kind) for kind in LINEARS}
+        yield Mistake(f"the linear layers multiply in int8: inputs with a scale for {what}, weights for each row", int8)
+
+
+def symmetric(w: Array, levels: int, axis: int | None) -> Array:
+    scale = np.abs(w).max(axis if w.ndim > 1 else None, keepdims=True) / levels
+    scale = np.where(scale == 0, 1, scale)
+    return np.clip(np.rint(w / scale), -levels, 127 if levels == 128 else levels) * scale
+
+
+INT8, INT4 = partial(symmetric, levels=127, axis=1), partial(symmetric, levels=7, axis=1)
+
+
+def asymmetric(w: Array, levels: int, axis: int | None) -> Array:
+    """Integers from 0 with a zero point that is itself one of them; the range always includes 0."""
+    axis = axis if w.ndim > 1 else None
+    low, high = np.minimum(w.min(axis, keepdims=True), 0), np.maximum(w.max(axis, keepdims=True), 0)
+    scale = np.where(high == low, 1, (high - low) / levels)
+    zero = np.rint(-low / scale)
+    return (np.clip(np.rint(w / scale) + zero, 0, levels) - zero) * scale
+
+
+def min_max(w: Array, levels: int, axis: int | None) -> Array:
+    axis = axis if w.ndim > 1 else None
+    low, high = w.min(axis, keepdims=True), w.max(axis, keepdims=True)
+    scale = np.where(high == low, 1, (high - low) / levels)
+    return np.rint((w - low) / scale) * scale + low
+
+
+def in_blocks(w: Array, size: int, way: Round) -> Array:
+    """Neighbours along the last axis share a scale; the last block may be shorter."""
+    rows = w.reshape(-1, w.shape[-1])
+    parts = [way(rows[:, start : start + size]) for start in range(0, rows.shape[1], size)]
+    return np.concatenate(parts, axis=1).reshape(w.shape)
+
+
+def q4_0(w: Array) -> Array:
+    """−8 to 7 in units of −(the element of the largest magnitude) / 8."""
+    largest = np.take_along_axis(w, np.abs(w).argmax(1)[:, None], 1)
+    scale = np.where(largest == 0, 1, -largest / 8)
+    return np.minimum(np.floor(w / scale + 8.5), 15) * scale - 8 * scale
+
+
+NF4 = np.array([
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+])  # fmt: skip
+
+
+def normal_float(w: Array) -> Array:
+    """The nearest of 16 quantiles of the normal distribution, times the largest magnitude: Dettmers et al. 2023."""
+    scale = np.abs(w).max(1, keepdims=True)
+    scale = np.where(scale == 0, 1, scale)
+    return NF4[np.searchsorted((NF4[1:] + NF4[:-1]) / 2, w / scale)] * scale
+
+
+def to_small_float(values: Array, mantissa: int, least: int) -> Array:
+    """Rounded to so many bits of mantissa, with steps that get no finer below 2^least."""
+    exponent = np.maximum(np.frexp(values)[1], least + 1)
+    step = np.ldexp(1.0, exponent - mantissa)
+    return np.rint(values / step) * step
+
+
+def dynamic_int8(f: Forward, name: str, x: Array, rows: bool) -> Array:
+    scale = np.abs(x).max(-1 if rows else None, keepdims=True) / 127
+    x = np.rint(x / np.where(scale == 0, 1, scale)) * scale
+    return x @ symmetric(f.weight(f"{name}.weight"), 127, 1).T + f.weight(f"{name}.bias")
+
+
+def narrow_steps() -> Iterator[Mistake]:
+    for name, way in ROUNDINGS.items():
+        yield from norms_everywhere_or_once(f"the layer norms are computed in {name}", partial(narrow_norm, way=way))
+        yield from norms_everywhere_or_once(
+            f"the results of the layer norms are rounded to {name}", partial(rounded_norm, way=way)
+        )
+        yield Mistake(f"the scores are rounded to {name}", {SCORES: rounded_step(way, SCORES)})
+        yield Mistake(f"the softmax is computed in {name}", {PROBS: partial(narrow_softmax, way=way)})
+        yield Mistake(f"the probabilities are rounded to {name}", {PROBS: rounded_step(way, PROBS)})
+        yield from steps_everywhere_or_once(
+            f"the results of a step are rounded to {name}",
+            [k for k in STEPS if k not in LINEARS],
+            partial(rounded_step, way),
+            rare=True,
+        )
+        yield Mistake(f"the embeddings are summed in {name}", {"embeddings": partial(narrow_embeddings, way=way)})
+    for levels, what in ((255, "255"), (256, "256"), (127, "127")):
+        for rounding, how in ((np.rint, "rounded"), (np.floor, "cut off")):
+            step = partial(integer_probs, levels=levels, rounding=rounding)
+            yield Mistake(f"the probabilities are 8-bit integers: {how} to multiples of 1/{what}", {PROBS: step})
+
+
+def rounded_norm(f: Forward, name: str, x: Array, way: Round) -> Array:
+    return way(layer_norm(f, name, x))
+
+
+def narrow_norm(f: Forward, name: str, x: Array, way: Round) -> Array:
+    x = way(x)
+    centred = way(x - way(x.mean(-1, keepdims=True)))
+    variance = way(np.square(centred).mean(-1, keepdims=True))
+    y = way(centred / way(np.sqrt(variance + f.inputs.layer_norm_eps)))
+    return way(way(y * way(f.weight(f"{name}.weight"))) + way(f.weight(f"{name}.bias")))
+
+
+def narrow_softmax(f: Forward, name: str, way: Round) -> Array:
+    s = np.where(blocked(f), -1e300, way(f[same_layer(name, SCORES)]))
+    e = way(np.exp(np.maximum(s - s.max(3, keepdims=True), -700)))
+    return way(e / way(e.sum(3, keepdims=True)))
+
+
+def narrow_embeddings(f: Forward, name: str, way: Round) -> Array:
+    total = way(way(way(f[EMBEDDED[0]]) + way(f[EMBEDDED[2]])) + way(f[EMBEDDED[1]]))
+    return layer_norm(f, "embeddings.LayerNorm", total)
+
+
+def integer_probs(f: Forward, name: str, levels: int, rounding: Round) -> Array:
+    return rounding(STEPS[PROBS](f, name) * levels) / levels
+
+
+def fast_functions() -> Iterator[Mistake]:
+    for steps in (0, 1, 2):
+        what = f"the norms' 1/√x is the fast one of Quake, with {steps} step{'s' * (steps != 1)} of Newton's method"
+        yield from norms_everywhere_or_once(what, partial(with_fast_root, steps=steps))
+    functions: tuple[tuple[str, Round], ...] = (
+        ("the softmax's exp is Schraudolph's, made of the bits of a float32", schraudolph),
+        ("the softmax's exp is Schraudolph's, made of the bits of a float64", partial(schraudolph, wide=True)),
+        *((f"the softmax's exp is (1 + x/{2**k})^{2**k}", partial(power_of_small, doublings=k))
+          for k in (4, 6, 8, 10, 12)),
+        *((f"the softmax's exp is {terms} terms of its Taylor series", partial(taylor_exp, terms=terms))
+          for terms in (3, 4, 5, 6, 8)),
+        *((f"the softmax's exp is 2^i times {terms} terms of 2^f's Taylor series", partial(exp_by_parts, terms=terms))
+          for terms in (2, 3, 4, 5)),
+    )  # fmt: skip
+    for sentence, exp in functions:
+        yield Mistake(sentence, {PROBS: partial(softmax_with, exp=exp)})
+
+
+def with_fast_root(f: Forward, name: str, x: Array, steps: int) -> Array:
+    centred = x - x.mean(-1, keepdims=True)
+    variance = np.square(centred).mean(-1, keepdims=True) + f.inputs.layer_norm_eps
+    return centred * fast_reciprocal_root(variance, steps) * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
+
+
+def fast_reciprocal_root(x: Array, steps: int) -> Array:
+    bits = np.int32(0x5F3759DF) - (x.astype(np.float32).view(np.int32) >> 1)
+    y = bits.view(np.float32).astype(np.float64)
+    for _ in range(steps):
+        y = y * (1.5 - 0.5 * x * y * y)
+    return y
+
+
+def softmax_with(f: Forward, name: str, exp: Round) -> Array:
+    s = f[same_layer(name, SCORES)]
+    s = np.where(blocked(f), -np.inf, s)
+    s = np.where(np.isfinite(s), s - s.max(3, keepdims=True), 0)
+    e = np.where(blocked(f), 0, exp(s))
+    return e / e.sum(3, keepdims=True)
+
+
+def schraudolph(x: Array, wide: bool = False) -> Array:
+    """2^(x / ln 2) by writing x / ln 2 into the exponent's bits: Schraudolph 1999."""
+    if wide:
+        high = (np.maximum(x, -700) * (2**20 / np.log(2)) + 1023 * 2**20 - 60801).astype(np.int64)
+        return (high << 32).view(np.float64)
+    return (
+        (np.maximum(x, -80) * (2**23 / np.log(2)) + 127 * 2**23 - 486411)
+        .astype(np.int32)
+        .view(np.float32)
+        .astype(np.float64)
+    )
+
+
+def power_of_small(x: Array, doublings: int) -> Array:
+    return np.maximum(1 + np.maximum(x, -(2.0**doublings)) / 2**doublings, 0) ** (2**doublings)
+
+
+def taylor_exp(x: Array, terms: int) -> Array:
+    total, term = np.zeros_like(x), np.ones_like(x)
+    for k in range(terms):
+        total, term = total + term, term * x / (k + 1)
+    return np.maximum(total, 0)
+
+
+def exp_by_parts(x: Array, terms: int) -> Array:
+    whole = np.floor(x / np.log(2))
+    return np.ldexp(taylor_exp(x - whole * np.log(2), terms), np.maximum(whole, -1000).astype(int))

@@ -1,0 +1,105 @@
+"""Names of activations: those of a recording, their order in the forward pass, and what other programs call them."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+LAYER = "encoder.layer.*"
+INPUT = ("input_ids", "attention_mask")
+
+QUERY, KEY, VALUE = (f"{LAYER}.attention.self.{part}" for part in ("query", "key", "value"))
+SCORES, PROBS, CONTEXT = (f"{LAYER}.attention.{part}" for part in ("scores", "probs", "context"))
+ATTENTION_DENSE, ATTENTION = f"{LAYER}.attention.output.dense", f"{LAYER}.attention.output"
+WIDE_DENSE, WIDE = f"{LAYER}.intermediate.dense", f"{LAYER}.intermediate"
+OUTPUT_DENSE, OUTPUT = f"{LAYER}.output.dense", f"{LAYER}.output"
+EMBEDDING = "sentence_embedding"  # sentence-transformers' name for what the folder makes of a text
+POOLED = "pooled."  # before the name of a pooling
+WORD, POSITION, TOKEN_TYPE = (f"embeddings.{part}_embeddings" for part in ("word", "position", "token_type"))
+
+STATES = ("embeddings", OUTPUT)  # the kinds of hidden states
+
+# The steps of the forward pass in its order; those of a layer come again in each.
+BEFORE_LAYERS = (WORD, POSITION, TOKEN_TYPE, "embeddings")
+IN_LAYERS = (
+    QUERY, KEY, VALUE, SCORES, PROBS, CONTEXT, ATTENTION_DENSE, ATTENTION, WIDE_DENSE, WIDE, OUTPUT_DENSE, OUTPUT,
+)  # fmt: skip
+AFTER_LAYERS = (
+    "pooler.dense", "pooler", "lm_head.dense", "lm_head.layer_norm", "lm_head",
+    "classifier.dense", "classifier.out_proj", "classifier", "qa_outputs",
+    *(f"{POOLED}{pooling}" for pooling in ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")),
+    EMBEDDING,
+)  # fmt: skip
+_ORDER = {kind: place for place, kind in enumerate((*BEFORE_LAYERS, *IN_LAYERS, *AFTER_LAYERS))}
+
+
+@cache
+def kind_of(name: str) -> str:
+    """The name without the number of its layer: what is the same step in every layer.
+
+    >>> kind_of("encoder.layer.3.attention.scores")
+    'encoder.layer.*.attention.scores'
+    """
+    return re.sub(r"^encoder\.layer\.\d+", LAYER, name)
+
+
+def layer_of(name: str) -> int | None:
+    """The number of the layer that a name belongs to; None outside the layers."""
+    return int(name.split(".")[2]) if name.startswith("encoder.layer.") else None
+
+
+def same_layer(name: str, kind: str) -> str:
+    """The name of another kind in the same layer.
+
+    >>> same_layer("encoder.layer.3.output", "encoder.layer.*.intermediate")
+    'encoder.layer.3.intermediate'
+    """
+    return kind.replace(LAYER, ".".join(name.split(".")[:3]))
+
+
+def is_step(name: str) -> bool:
+    """Whether the forward pass has a step of this name."""
+    return kind_of(name) in _ORDER
+
+
+@cache
+def in_order(name: str) -> tuple[int, int, int]:
+    """Sorts names into the order of the forward pass; names that it does not know come last."""
+    kind = kind_of(name)
+    if name in INPUT:
+        return -1, 0, INPUT.index(name)
+    if kind not in _ORDER:
+        return 3, 0, 0
+    layer = layer_of(name)
+    if layer is not None:
+        return 1, layer, _ORDER[kind]
+    return (0 if kind in BEFORE_LAYERS else 2), 0, _ORDER[kind]
+
+
+def usual_name(name: str) -> str:
+    """The name in a recording for one that hooks on transformers' modules, or its outputs, would give.
+
+    >>> usual_name("roberta.encoder.layer.3.attention.output.LayerNorm")
+    'encoder.layer.3.attention.output'
+    """
+    name = name.removeprefix("roberta.")
+    for pattern, usual in (
+        (r"hidden_states\.0", "embeddings"),
+        (r"attentions\.(\d+)", r"encoder.layer.\1.attention.probs"),
+        (r"(embeddings|.*\.output)\.LayerNorm", r"\1"),
+        (r"(encoder\.layer\.\d+)\.attention", r"\1.attention.output"),
+        (r"(encoder\.layer\.\d+)", r"\1.output"),
+        (r"(encoder\.layer\.\d+\.intermediate)\.intermediate_act_fn", r"\1"),
+        (r"pooler\.activation|pooler_output", "pooler"),
+        (r"lm_head\.decoder|logits", "lm_head"),
+    ):
+        if re.fullmatch(pattern, name):
+            return re.sub(pattern, usual, name)
+    if re.fullmatch(r"hidden_states\.\d+", name):
+        return f"encoder.layer.{int(name.split('.')[1]) - 1}.output"
+    return name
+
+
+def some(names: list[str]) -> str:
+    """The first few of many names."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "nothing"
