@@ -8,7 +8,10 @@ import sys
 
 
 def prepare_streams() -> None:
-    """Open what is closed, as daemons have it; print as an escape what the terminal's encoding does not have."""
+    """Open what is closed, as daemons have it; read and write UTF-8 in files and pipes, whatever the locale says.
+
+    A terminal keeps its encoding, and what that does not have is printed as an escape.
+    """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # 0, 1 and 2 stay taken: else an output would get the number of a stream, and what is printed to it
     os.close(number)
@@ -17,6 +20,9 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8")
 
 
 def discard_output() -> None:
