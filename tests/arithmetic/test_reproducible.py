@@ -182,7 +182,7 @@ def in_fifty_digits(model, ids):
 
 
 def test_in_float64_every_activation_is_within_four_ulp_of_fifty_digits():
-    """RMS, in units of the last place of the activation's largest element.  Measured: 0.2 to 1.3."""
+    """RMS, in units of the last place of the activation's largest element.  Measured: 0.3 to 1.5."""
     model = random_model.roberta(dtype="float64", reproducible=True)
     ids = np.array([0, 5, 17, 40, 9, 2])
     right = in_fifty_digits(model, ids)
@@ -193,7 +193,6 @@ def test_in_float64_every_activation_is_within_four_ulp_of_fifty_digits():
         ours = found[name].reshape(exact.shape)
         rms = float(np.sqrt(np.mean([float(o - e) ** 2 for o, e in zip(ours.ravel(), exact.ravel(), strict=True)])))
         errors[name] = rms / np.spacing(np.abs(ours).max())
-    print(errors)
     assert max(errors.values()) <= 4
 
 
