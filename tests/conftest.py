@@ -1,24 +1,56 @@
-"""What several test files need: data beside the project, a full-size model, a small one, and the built-in one."""
+"""What several test files need: data beside the project, a full-size model, a small one, and the built-in one.
 
+A file that imports a package which is not installed is not collected, and the end of the run says so: with NumPy and
+pytest alone the suite runs what they suffice for.
+"""
+
+import ast
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import random_model
 import seeded
-from hypothesis import HealthCheck, settings
 
 import numroberta
 from numroberta.arithmetic import heads
 
-# Machines differ in speed, so nothing has a deadline; CI draws the same examples every time.
-settings.register_profile(
-    "numroberta", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("numroberta")
-
 ROOT = Path(__file__).parent.parent
+
+if find_spec("hypothesis"):
+    from hypothesis import HealthCheck, settings
+
+    # Machines differ in speed, so nothing has a deadline; CI draws the same examples every time.
+    settings.register_profile(
+        "numroberta", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("numroberta")
+
+OPTIONAL = ("hypothesis", "safetensors", "tokenizers")  # which test files import at their top
+NOT_COLLECTED: dict[str, list[str]] = {}
+
+
+def pytest_ignore_collect(collection_path):
+    """True for a file that cannot be imported here."""
+    if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    imported = set()
+    for node in ast.parse(collection_path.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    missing = [name for name in OPTIONAL if name in imported and find_spec(name) is None]
+    if missing:
+        NOT_COLLECTED[collection_path.relative_to(ROOT).as_posix()] = missing
+    return True if missing else None
+
+
+def pytest_terminal_summary(terminalreporter):
+    for path, missing in sorted(NOT_COLLECTED.items()):
+        terminalreporter.write_line(f"NOT COLLECTED {path}: needs {' and '.join(missing)}")
 
 
 @pytest.fixture(scope="session")

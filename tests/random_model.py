@@ -5,11 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from numroberta.arithmetic.roberta import Roberta
 from numroberta.checkpoint.checkpoint import encoder_shapes, head_shapes
 from numroberta.checkpoint.config import RobertaConfig
+from numroberta.checkpoint.safetensors_file import load_safetensors
+from numroberta.checkpoint.writing import write_safetensors
 from numroberta.tokenizer.bpe import BYTE_TO_SYMBOL
 
 MERGES = ["Ġ t", "h e", "Ġt he", "Ġ a", "i n", "r e", "o n", "e r", "Ġ s", "in g", "Ġa n", "Ġan d"]
@@ -69,7 +70,7 @@ def write(folder, *heads, seed=0, **sizes):
     folder.mkdir(parents=True, exist_ok=True)
     values = SIZES | sizes
     (folder / "config.json").write_text(json.dumps(values))
-    save_file(tensors(RobertaConfig.from_dict(values), *heads, seed=seed), folder / "model.safetensors")
+    write_safetensors(folder / "model.safetensors", tensors(RobertaConfig.from_dict(values), *heads, seed=seed))
     write_tokenizer(folder)
     return folder
 
@@ -83,6 +84,7 @@ def write_with_head(folder, head, **config):
     """A checkpoint folder with one head, its tensors named as transformers names them."""
     write(folder, head, **config)
     file = folder / "model.safetensors"
-    named = {f"roberta.{name}" if name.startswith(ENCODER) else name: array for name, array in load_file(file).items()}
-    save_file(named, file, metadata={"format": "pt"})
+    stored, _ = load_safetensors(file)
+    named = {f"roberta.{name}" if name.startswith(ENCODER) else name: array for name, array in stored.items()}
+    write_safetensors(file, named, {"format": "pt"})
     return folder

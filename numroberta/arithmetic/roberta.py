@@ -184,7 +184,8 @@ class Roberta:
     ) -> list[R]:
         spans = encoder.side_by_side([len(ids) for ids, _ in texts])
         batch = Texts(np.concatenate([ids for ids, _ in texts]), np.concatenate([p for _, p in texts]), spans)
-        done = self._give_pages_back if self.low_memory else None
+        # Windows takes the pages of a mapped file back by itself.
+        done = self._give_pages_back if self.low_memory and hasattr(mmap, "MADV_DONTNEED") else None
         if self.exact:
             last = self.exact.forward(batch, share, wanted=wanted, trace=trace, done=done)
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 from pathlib import Path
 
 from numroberta.checkpoint.config import RobertaConfig
@@ -83,7 +85,8 @@ def conversion_command(folder: Path) -> str:
         "[w.update(torch.load(f, map_location='cpu', weights_only=True)) for f in glob.glob('pytorch_model*.bin')]; "
         "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, 'model.safetensors')"
     )
-    return f'python -c "{script}" {shlex.quote(str(folder))}'
+    quoted = subprocess.list2cmdline([str(folder)]) if os.name == "nt" else shlex.quote(str(folder))
+    return f'python -c "{script}" {quoted}'
 
 
 def _load_index(folder: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class StoredTensor:
         if self.dtype == "BF16":
             # bfloat16 is the upper half of a float32.
             bits = raw.astype(np.uint32)
-            bits <<= 16
+            np.left_shift(bits, np.uint32(16), out=bits)  # `<<=` fails on a number without dimensions in NumPy 1
             raw = bits.view(np.float32)
         elif self.dtype == "F16":
             with np.errstate(invalid="ignore"):  # a signalling NaN is still a NaN
@@ -84,6 +85,11 @@ def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str
             first = file.read(8)
             header_size = _checked_header_size(path, first, file_size)
             header = _parse_header(path, file.read(header_size))
+            if file_size > sys.maxsize:
+                raise CheckpointError(
+                    f"{path} has {file_size:,} bytes, and a 32-bit Python maps {sys.maxsize:,}; use a 64-bit one, or "
+                    "save the model in shards or as float16"
+                )
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -161,7 +167,7 @@ def _checked_entry(path: Path, name: str, entry: Any, data_size: int) -> tuple[s
     item_size = np.dtype(DTYPES[dtype]).itemsize
     if len(shape) > MOST_DIMENSIONS:
         broken(f"has {len(shape)} dimensions; expected at most {MOST_DIMENSIONS}")
-    if math.prod(n for n in shape if n) * item_size >= 2**63:
+    if math.prod(n for n in shape if n) * item_size > sys.maxsize:
         broken(f"has shape {show(shape)}, more than memory can address")
     start, stop = offsets
     if start > stop:

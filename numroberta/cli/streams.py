@@ -8,15 +8,19 @@ import sys
 
 
 def prepare_streams() -> None:
-    """Open what is closed, as daemons have it; print as an escape what the terminal's encoding does not have."""
+    """Open what is closed, as daemons have it; read and write UTF-8 in files and pipes, whatever the locale says.
+
+    A terminal keeps its encoding, and what that does not have is printed as an escape.
+    """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # 0, 1 and 2 stay taken: else an output would get the number of a stream, and what is printed to it
     os.close(number)
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            encoding = None if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors=stream.errors if stream is sys.stdin else "backslashreplace")
 
 
 def discard_output() -> None:

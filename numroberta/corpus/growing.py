@@ -127,17 +127,22 @@ class Growing:
     def finish(self, sealed: Path) -> None:
         """Give a complete file, OUT.partial or one made of it, the name."""
         self._check_that_it_is_there()
-        with named(sealed), sealed.open("rb") as file:
+        with named(sealed), sealed.open("rb+") as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())
             sha256 = _sha256(file)
         self._write({"complete": sealed.name, "sha256": sha256})
         self._rename(sealed)
 
     def _rename(self, sealed: Path) -> None:
+        if hasattr(self, "file"):
+            self.file.close()  # Windows neither renames nor removes what is open
         if sealed.exists():  # else it was killed right after this
             sealed.replace(self.path)
         _sync_folder(self.path.parent)
         self.partial.unlink(missing_ok=True)
+        holds_the_lock = fcntl is not None
+        if not holds_the_lock:
+            self.journal.close()
         self.journal_path.unlink()
         self.complete = True
 
@@ -165,6 +170,7 @@ class Growing:
 
     def _continue(self) -> bool:
         """Go on behind the last block that is whole; False where there is nothing to go on from."""
+        complete = None
         with self.journal_path.open("rb") as journal:
             first = journal.readline()
             if not first.endswith(b"\n"):
@@ -175,12 +181,15 @@ class Growing:
                 for raw in journal:
                     line = _unsealed(raw) or {}
                     if "complete" in line and self._is_complete(line):
-                        self._rename(self.path.with_name(line["complete"]))
-                        return True
+                        complete = line["complete"]
+                        break
                     if not ("note" in line and self._has_block(blocks, line)):
                         break
                     self.note = line["note"]
                     end += len(raw)
+        if complete is not None:
+            self._rename(self.path.with_name(complete))
+            return True
         self.journal.truncate(end)
         self.file = _unbuffered(self.partial, "ab")
         self.file.truncate(self.size)

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from numroberta.checkpoint import write_safetensors
+
 DISTILROBERTA: dict[str, Any] = {
     "architectures": ["RobertaForMaskedLM"],
     "model_type": "roberta",
@@ -92,11 +94,9 @@ def weights(config: dict[str, Any] = DISTILROBERTA) -> dict[str, np.ndarray]:
 
 def write(folder: Path, config: dict[str, Any] = DISTILROBERTA) -> Path:
     """A checkpoint folder with these weights, named as transformers' save_pretrained names them."""
-    from safetensors.numpy import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     named = {name if name.startswith("lm_head.") else f"roberta.{name}": t for name, t in weights(config).items()}
-    save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
+    write_safetensors(folder / "model.safetensors", named, {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return folder
 

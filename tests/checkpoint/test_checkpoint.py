@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from numroberta.checkpoint import hub
+from numroberta.checkpoint import folder as folder_module, hub
 from numroberta.checkpoint.checkpoint import (
     canonical_name,
     encoder_shapes,
@@ -589,6 +591,16 @@ def test_importing_and_opening_need_numpy_alone(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_conversion_command_is_quoted_as_the_system_wants_it(monkeypatch):
+    name = "a folder's name"
+    assert folder_module.conversion_command(Path(name)).endswith(shlex.quote(name))
+    monkeypatch.setattr(folder_module, "os", SimpleNamespace(name="nt"))
+    command = folder_module.conversion_command(Path(name))
+    assert command.endswith(f'" "{name}"')
+    assert command.startswith('python -c "import glob')
+    assert command.count('"') == 4  # cmd knows no other quotes
 
 
 # --- Against PyTorch and transformers -----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import mmap
 import struct
+import sys
 import warnings
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_tensors_are_views_of_the_mapped_file(tmp_path, dtype):
     assert isinstance(x.base, mmap.mmap)
     assert x.flags.c_contiguous
     assert x.flags.aligned
+
+
+def test_a_bfloat16_number_without_dimensions_is_read(tmp_path):
+    (tmp_path / "f").write_bytes(file_of({"x": entry("BF16", [], (0, 2))}, b"\x80\x3f"))
+    x = load_safetensors(tmp_path / "f")[0]["x"]
+    assert (x.shape, x.dtype, x.tolist()) == ((), np.float32, 1.0)
+
+
+def test_a_32_bit_python_says_that_a_file_or_a_shape_is_too_large(tmp_path, monkeypatch):
+    (tmp_path / "f").write_bytes(file_of({"x": entry(shape=[2**40, 0], offsets=(0, 0))}))
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+    assert "more than memory can address" in complaint(tmp_path / "f")
+    monkeypatch.setattr(sys, "maxsize", 50)
+    assert "bytes, and a 32-bit Python maps 50" in complaint(tmp_path / "f")
 
 
 def test_data_off_its_alignment_is_copied_and_right(tmp_path):

@@ -168,3 +168,57 @@ def test_a_reader_that_has_read_enough_is_no_error(small_folder):
 def test_help_names_every_command():
     text = numroberta_command("--help")
     assert all(re.search(rf"\b{command}\b", text) for command in ("embed", "tokenize", "info"))
+
+
+def test_pipes_are_utf8_whatever_the_locale_says():
+    """As on Windows, where the locale's encoding is not UTF-8: "ü" comes in and goes out as it is."""
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "numroberta", "tokenize", "-"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, input="Zoë ü".encode(), capture_output=True, check=True)
+    assert "'Zo'" in done.stdout.decode("utf-8")
+    assert "ü" in done.stdout.decode("utf-8")
+
+
+def test_fingerprint_prints_hashes_and_checks_those_of_another_machine(tmp_path):
+    printed = numroberta_command("fingerprint", "--dtype", "float64", SENTENCES[0])
+    lines = printed.splitlines()
+    assert [line.split()[0] for line in lines][:4] == ["dtype", "weights", "input_ids", "embeddings"]
+    theirs = tmp_path / "theirs.txt"
+    theirs.write_text(printed)
+    check = ("fingerprint", SENTENCES[0], "--check", theirs)
+    assert "the same bits" in numroberta_command(*check, "--dtype", "float64")
+    theirs.write_text(printed.replace(lines[6].split()[1], "0" * 64))
+    done = subprocess.run(
+        [sys.executable, "-m", "numroberta", *map(str, check), "--dtype", "float64"],
+        cwd=ROOT, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"the first to differ: {lines[6].split()[0]}" in done.stdout
+
+
+def test_fingerprint_says_which_condition_is_another_one(tmp_path):
+    theirs = tmp_path / "theirs.txt"
+    theirs.write_text(numroberta_command("fingerprint", SENTENCES[0]))
+    for other, name, why in (
+        (["--dtype", "float64", SENTENCES[0]], "dtype", "give the same --dtype"),
+        ([SENTENCES[1]], "input_ids", "the texts are others"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "numroberta", "fingerprint", *other, "--check", str(theirs)],
+            cwd=ROOT, capture_output=True, encoding="utf-8",
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert f"the first to differ: {name}" in done.stdout
+        assert why in done.stdout
+
+
+def test_trace_and_embed_take_reproducible(tmp_path, tiny):
+    for name in ("a", "b"):
+        threads = "1" if name == "a" else "2"
+        out = tmp_path / f"{name}.safetensors"
+        numroberta_command("trace", "--reproducible", "--threads", threads, SENTENCES[0], "-o", out)
+        out = tmp_path / f"{name}.npy"
+        numroberta_command("embed", "--reproducible", "--threads", threads, *SENTENCES, "-o", out)
+    for suffix in ("safetensors", "npy"):
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), tiny.encode(SENTENCES), atol=1e-5)

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -412,6 +411,7 @@ def test_a_full_disk_is_one_sentence_and_can_be_resumed(exact, texts, tmp_path, 
 
 def test_a_file_size_limit_met_in_the_middle_of_a_block_loses_nothing(tmp_path, small_folder):
     """The kernel itself refuses a write half-way: RLIMIT_FSIZE."""
+    resource = pytest.importorskip("resource")
     source, output = tmp_path / "in.txt", tmp_path / "out.npy"
     source.write_text("".join(f"the sand {n}\n" for n in range(100)))
     job = [sys.executable, "-c", RUN, "embed", "-f", source, "-o", output, "--model", small_folder, "--deterministic"]
