@@ -9,6 +9,7 @@ info        what a checkpoint consists of
 convert     a model as a new folder
 view        a page that shows what the model does with a text
 bench       `trace`, `compare` and `verify`, for whoever ports RoBERTa
+finetune    a task taught to a model
 heads       `fill-mask`, `classify`, `tag`, `answer` and `words`
 arguments   what several commands share: which model, which texts
 streams     standard input, output and error, closed or not
@@ -30,6 +31,7 @@ from numroberta.cli.bench import add_compare, add_trace, add_verify
 from numroberta.cli.convert import add_convert
 from numroberta.cli.embed import add_embed
 from numroberta.cli.endings import Terminated
+from numroberta.cli.finetune import add_finetune
 from numroberta.cli.heads import add_answer, add_classify, add_fill_mask, add_tag, add_words
 from numroberta.cli.info import add_info
 from numroberta.cli.search import add_search
@@ -49,6 +51,7 @@ COMMANDS = (
     add_tag,
     add_answer,
     add_words,
+    add_finetune,
     add_trace,
     add_compare,
     add_verify,
