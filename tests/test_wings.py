@@ -15,6 +15,7 @@ FLOORS = (
     "spark",
     "view",
     "parity",
+    "training",
     "corpus",
     "model",
     "arithmetic",

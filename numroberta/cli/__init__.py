@@ -10,6 +10,7 @@ convert     a model as a new folder
 view        a page that shows what the model does with a text
 fingerprint hashes of what a model computes, to compare two machines
 bench       `trace`, `compare` and `verify`, for whoever ports RoBERTa
+finetune    a task taught to a model
 heads       `fill-mask`, `classify`, `tag`, `answer` and `words`
 commands    the list of all these
 arguments   what several commands share: which model, which texts

@@ -7,6 +7,7 @@ import argparse
 from numroberta.cli.bench import add_compare, add_trace, add_verify
 from numroberta.cli.convert import add_convert
 from numroberta.cli.embed import add_embed
+from numroberta.cli.finetune import add_finetune
 from numroberta.cli.fingerprint import add_fingerprint
 from numroberta.cli.heads import add_answer, add_classify, add_fill_mask, add_tag, add_words
 from numroberta.cli.info import add_info
@@ -26,6 +27,7 @@ COMMANDS = (
     add_tag,
     add_answer,
     add_words,
+    add_finetune,
     add_trace,
     add_compare,
     add_fingerprint,

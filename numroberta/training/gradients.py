@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.arithmetic import kernels
+from numroberta.checkpoint import WORDS
 
 Array = NDArray[Any]
 Rows = tuple[Array, Array]  # ids of a table's rows, each once and ascending, (r,), and their gradients, (r, hidden)
-WORDS = "embeddings.word_embeddings.weight"
 
 
 class Gradients:

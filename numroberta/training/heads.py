@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.arithmetic import kernels
-from numroberta.training.gradients import WORDS
+from numroberta.checkpoint import DECODER, WORDS
 from numroberta.training.network import Network
 
 Array = NDArray[Any]
@@ -74,5 +74,4 @@ def masked_lm_backward(net: Network, dlogits: Array) -> Array:
 
 
 def decoder(net: Network) -> str:
-    own = "lm_head.decoder.weight"
-    return own if own in net.tensors else WORDS
+    return DECODER if DECODER in net.tensors else WORDS

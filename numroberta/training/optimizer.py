@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.arithmetic import schedule
-from numroberta.training.gradients import WORDS, Gradients, Rows, touched
+from numroberta.checkpoint import WORDS
+from numroberta.training.gradients import Gradients, Rows, touched
 
 Array = NDArray[Any]
 C = TypeVar("C")
@@ -45,7 +46,7 @@ class AdamW:
     """`torch.optim.AdamW`, on the schedule's threads; weights are changed where they lie.
 
     Rows of the word embeddings that no text has read yet have no moments: nothing but the decay happens to them, and
-    that is done when a text reads them first (`read`), or when all is done (`finish`).
+    that is done when a text reads them first (`read`), or in a copy (`weights`).
     """
 
     def __init__(
@@ -75,20 +76,25 @@ class AdamW:
         self.tensors[WORDS][new] *= self.unread
         self.seen[new] = True
 
-    def finish(self) -> None:
-        """Make all rows of the word embeddings what they are by now."""
-        if self.seen is not None:
-            self.read(np.arange(len(self.seen)))
+    def weights(self) -> dict[str, Array]:
+        """The tensors as they are by now: with what decay has left of the rows that no text has read yet."""
+        if self.seen is None or self.unread == 1.0:
+            return dict(self.tensors)
+        words = self.tensors[WORDS].copy()
+        words[~self.seen] *= self.unread
+        return {**self.tensors, WORDS: words}
 
     def step(self, parts: Sequence[Gradients], rate: float, max_norm: float | None = None) -> float:
-        """New weights from the sum of the parts' gradients; returns that sum's length.
+        """New weights from the sum of the parts' gradients; returns that sum's length, and if it is infinite, no more.
 
         max_norm: a longer gradient is cut to this length: `torch.nn.utils.clip_grad_norm_`.
         """
         words = touched(parts) if self.seen is not None else None
         norm = self._add_up(parts, words)
+        if not math.isfinite(norm):
+            return norm
         factor = 1.0
-        if max_norm is not None and not norm <= max_norm:
+        if max_norm is not None and norm > max_norm:
             factor = max_norm / (norm + 1e-6)
         self.steps += 1
         gradients = parts[0].arrays

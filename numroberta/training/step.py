@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numroberta.training.gradients import Gradients
 from numroberta.training.network import Group, Network
 
 Array = NDArray[Any]
+R = TypeVar("R")
 
 # Columns that pass through the network together.  More need more memory for what is kept, fewer spend more time on
 # adding up weights' gradients, which are as large whatever the number of columns.
@@ -76,8 +77,64 @@ class Step:
                 total += share
             return total
 
-        jobs = [lambda _, number=number: job(number) for number in range(self.num_threads)]
-        return sum(schedule.run(jobs, self.num_threads, self.parts[0].memory.dtype))
+        return sum(self._on_threads(job, self.num_threads))
+
+    def add_jointly(
+        self,
+        texts: Sequence[Array],
+        loss: Callable[[Array], tuple[float, Array]],
+        *,
+        wanted: Sequence[Array] | None = None,
+        dropout: Dropout = Dropout(),  # noqa: B008  (immutable)
+    ) -> float:
+        """Add the gradients of a loss that needs the vectors of all texts at once; returns the loss.
+
+        loss: (hidden, texts), the mean of each text's wanted tokens, -> (loss, its gradient with respect to them).
+        """
+        groups = self.groups([len(ids) for ids in texts], each=1)
+        lengths = [len(ids) for ids in texts] if wanted is None else [len(tokens) for tokens in wanted]
+        sizes = [np.array([lengths[i] for i in group]) for group in groups]
+
+        def forward(number: int) -> Array:
+            x = self.networks[number].forward(self.group(texts, wanted, groups[number]), dropout.of(number))
+            starts = np.cumsum([0, *sizes[number][:-1]])
+            return np.add.reduceat(x, starts, axis=1) / sizes[number].astype(x.dtype)  # (hidden, m) -> (hidden, texts)
+
+        parts = self._on_threads(forward, len(groups))
+        order = np.concatenate(groups)
+        vectors = np.empty((len(parts[0]), len(texts)), parts[0].dtype)
+        vectors[:, order] = np.concatenate(parts, axis=1)
+        value, gradient = loss(vectors)
+
+        def backward(number: int) -> None:
+            own = gradient[:, groups[number]] / sizes[number].astype(gradient.dtype)
+            self.networks[number].backward(np.repeat(own, sizes[number], axis=1))
+
+        self._on_threads(backward, len(groups))
+        return value
+
+    def outputs(
+        self, texts: Sequence[Array], use: Callable[[Network, Array], Array], wanted: Sequence[Array] | None = None
+    ) -> list[Array]:
+        """For each text what `use` makes of it: (hidden, m) -> (any, m), its wanted tokens' part, without dropout."""
+        groups = self.groups([len(ids) for ids in texts])
+        results: dict[int, Array] = {}
+
+        def job(number: int) -> None:
+            net = self.networks[number]
+            for own in groups[number :: self.num_threads]:
+                group = self.group(texts, wanted, own)
+                y = use(net, net.forward(group, Dropout()))
+                lengths = group.lengths if group.wanted is None else [len(tokens) for tokens in group.wanted]
+                parts = np.split(y.copy(), np.cumsum(lengths)[:-1], axis=1)
+                results.update(zip(own, parts, strict=True))
+
+        self._on_threads(job, self.num_threads)
+        return [results[i] for i in range(len(texts))]
+
+    def _on_threads(self, function: Callable[[int], R], count: int) -> list[R]:
+        jobs = [lambda _, number=number: function(number) for number in range(count)]
+        return schedule.run(jobs, self.num_threads, self.parts[0].memory.dtype)
 
     def group(self, texts: Sequence[Array], wanted: Sequence[Array] | None, numbers: Sequence[int]) -> Group:
         own = [texts[i] for i in numbers]
@@ -90,10 +147,10 @@ class Step:
         is_token = ids != self.config.pad_token_id
         return self.config.pad_token_id + np.cumsum(is_token) * is_token
 
-    def groups(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Numbers of texts, the longest first, in a group for each thread, or several where they are large."""
+    def groups(self, lengths: Sequence[int], each: int | None = None) -> list[list[int]]:
+        """Numbers of texts, the longest first, in so many groups for `each` thread, or as many as keep them small."""
         order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-        count = self.num_threads * max(1, round(sum(lengths) / (COLUMNS * self.num_threads)))
+        count = self.num_threads * (each or max(1, round(sum(lengths) / (COLUMNS * self.num_threads))))
         ends = np.cumsum([lengths[i] for i in order])
         cuts = np.searchsorted(ends, ends[-1] * np.arange(1, count) / count)
         parts = np.split(np.array(order), np.unique(cuts + 1))

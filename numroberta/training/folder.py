@@ -1,0 +1,107 @@
+"""The folder that a run makes: what transformers and sentence-transformers load, and a card that says how it came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numroberta.checkpoint import new_folder, write_checkpoint, write_file, write_json
+from numroberta.tokenizer import Tokenizer
+from numroberta.training.tasks import Answer, Classify, Embed, MaskedLM, Tag, Task
+from numroberta.training.trainer import Trainer
+
+# What the hub calls the tasks, and the command that asks the folder.
+PIPELINES = {Classify: "text-classification", Tag: "token-classification", Answer: "question-answering"}
+PIPELINES |= {MaskedLM: "fill-mask", Embed: "sentence-similarity"}
+COMMANDS = {
+    Classify: 'numroberta classify "A text." --model {0}',
+    Tag: 'numroberta tag "A text." --model {0}',
+    Answer: 'numroberta answer "A question?" --context "A text." --model {0}',
+    MaskedLM: 'numroberta fill-mask "A <mask>." --model {0}',
+    Embed: 'numroberta embed "A text." "Another one." --model {0}',
+}
+
+
+def write_folder(
+    folder: Path,
+    trainer: Trainer,
+    tokenizer: Tokenizer,
+    max_length: int,
+    settings: Mapping[str, Any],
+    scores: Mapping[str, float],
+    dtype: str,
+) -> None:
+    """Write the trainer's weights with their tokenizer as a new folder; nothing is left where that fails.
+
+    Args:
+        folder: Where to.
+        trainer: The weights, the config and the task.
+        tokenizer: That of the checkpoint.
+        max_length: The most tokens of a text.
+        settings: What the run was asked for, for the card.
+        scores: On held-out texts, for the card.
+        dtype: "float32" or "float16".
+
+    Raises:
+        CheckpointError: The folder is there already, or cannot be written.
+    """
+    with new_folder(folder) as partial:
+        write_checkpoint(partial, trainer.tensors, trainer.config, dtype)
+        tokenizer.save(partial)
+        if isinstance(trainer.task, Embed):
+            _write_sentence_files(partial, trainer.task, trainer.config.hidden_size, max_length)
+        write_file(
+            partial / "README.md", lambda file: file.write(card(folder, trainer.task, settings, scores).encode())
+        )
+
+
+def _write_sentence_files(folder: Path, task: Embed, hidden: int, max_length: int) -> None:
+    """What sentence-transformers reads: the encoder, then a pooling."""
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (path, kind) in enumerate(modules)
+        ],
+    )
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+    (folder / "1_Pooling").mkdir()
+    modes = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
+    flags = {f"pooling_mode_{key}": mode == task.pooling for key, mode in modes.items()}
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": hidden, **flags})
+
+
+def card(folder: Path, task: Task, settings: Mapping[str, Any], scores: Mapping[str, float]) -> str:
+    """The model card: what was learnt from what, how, and how good it is."""
+    kind = type(task)
+    labels = f"\nLabels: {', '.join(task.labels)}.\n" if isinstance(task, Classify | Tag) and task.labels else ""
+    measured = "\n".join(f"| {name} | {value:.4f} |" for name, value in scores.items())
+    asked = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if value is not None)
+    return f"""---
+library_name: numroberta
+pipeline_tag: {PIPELINES[kind]}
+base_model: {settings["model"]}
+---
+
+# {folder.name}
+
+{settings["model"]}, fine-tuned by `numroberta finetune {settings["task"]}`.
+{labels}
+## How good
+
+| on texts that were held out | |
+|---|---|
+{measured}
+
+## How it was made
+
+| setting | |
+|---|---|
+{asked}
+
+## How to use it
+
+    {COMMANDS[kind].format(folder.name)}
+"""
