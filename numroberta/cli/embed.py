@@ -175,7 +175,7 @@ class Watch:
 def summarized(summary: Summary, job: Job) -> str:
     """What a run has done, in a line or two."""
     if not summary.texts and job.resume:
-        return f"{job.output} is complete: nothing to resume (--overwrite starts anew)"
+        return f"{job.output} is left as it is: no run of it is unfinished (--overwrite makes it anew)"
     rate = f", {summary.tokens / summary.seconds:,.0f} tokens/s" if summary.seconds else ""
     texts = counted(summary.texts, "text")
     lines = [f"{texts}, {summary.tokens:,} tokens in {summary.seconds:,.1f} s{rate}: {job.output}"]

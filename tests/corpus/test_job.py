@@ -19,7 +19,7 @@ from hypothesis import given, settings, strategies as st
 
 import numroberta
 from numroberta import cli
-from numroberta.corpus import growing
+from numroberta.corpus import growing, job
 from numroberta.corpus.growing import Growing
 from numroberta.corpus.job import embed_files
 from numroberta.corpus.meter import Meter
@@ -286,7 +286,8 @@ def test_half_written_blocks_and_journal_lines_are_made_again(exact, unfinished,
 
 
 RUN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background, without SIGINT
 from numroberta import cli
 from numroberta.model import blocks
 blocks.BLOCK = 16
@@ -300,13 +301,25 @@ def test_a_job_killed_again_and_again_ends_in_the_same_bytes(tmp_path):
     model = random_model.write(tmp_path / "model", hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     source, whole, output = tmp_path / "in.txt", tmp_path / "whole.npy", tmp_path / "out.npy"
     source.write_text("".join(f"the sand {n} and an inner thing\n" for n in range(1000)))
-    job = [sys.executable, "-c", RUN, "embed", "-f", str(source), "--model", str(model), "--deterministic", "-q", "-o"]
+    command = [
+        sys.executable,
+        "-c",
+        RUN,
+        "embed",
+        "-f",
+        str(source),
+        "--model",
+        str(model),
+        "--deterministic",
+        "-q",
+        "-o",
+    ]
     began = time.monotonic()
-    subprocess.run([*job, str(whole)], check=True)
+    subprocess.run([*command, str(whole)], check=True)
     took = time.monotonic() - began
     chance, kills = random.Random(7), 0
     for _ in range(60):
-        process = subprocess.Popen([*job, str(output), "--resume"])
+        process = subprocess.Popen([*command, str(output), "--resume"])
         try:
             assert process.wait(chance.uniform(0.3, 1.0) * took if kills < 8 else None) == 0
             break
@@ -322,10 +335,11 @@ def test_a_job_killed_again_and_again_ends_in_the_same_bytes(tmp_path):
 def test_ctrl_c_and_sigterm_end_in_a_sentence_and_can_be_resumed(tmp_path, small_folder, number, code):
     source, output = tmp_path / "in.txt", tmp_path / "out.npy"
     source.write_text("".join(f"the sand {n}\n" for n in range(200_000)))
-    job = [sys.executable, "-c", RUN, "embed", "-f", str(source), "-o", str(output), "--model", str(small_folder)]
-    process = subprocess.Popen(job, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", RUN, "embed", "-f", str(source), "-o", str(output), "--model", str(small_folder)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     journal = growing.journal_of(output)
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 3):
+        assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
     said = process.communicate(timeout=30)[1]
@@ -340,6 +354,22 @@ def test_ctrl_c_and_sigterm_end_in_a_sentence_and_can_be_resumed(tmp_path, small
     source.write_text("".join(f"the sand {n}\n" for n in range(done + 40)))  # the rest was not read: it may change
     assert run("embed", "-f", source, "-o", output, "--model", small_folder, "--resume", "-q") == 0
     assert np.load(output).shape == (done + 40, 24)
+
+
+def test_the_seconds_of_a_resumed_job_are_those_of_all_its_runs(exact, texts, tmp_path, short_blocks, monkeypatch):
+    """Else its tokens per second would be those of a machine that never was."""
+    clock = iter(range(0, 100_000, 10))
+    monkeypatch.setattr(job.time, "monotonic", lambda: next(clock))
+    with pytest.raises(Died):
+        embed_files(exact, [texts], tmp_path / "out.npy", report=_die_after(5))  # four blocks of ten seconds
+    assert embed_files(exact, [texts], tmp_path / "out.npy", resume=True).seconds == 80  # and four more
+
+
+def test_packed_output_has_the_same_bytes_whenever_it_is_made(exact, texts, tmp_path, monkeypatch):
+    for name in ("a.jsonl.gz", "b.jsonl.gz"):
+        monkeypatch.setattr(gzip.time, "time", lambda name=name: ord(name[0]) * 1e6)
+        embed_files(exact, [texts], tmp_path / name)
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
 
 
 def test_a_changed_model_option_or_input_is_told_and_errors_may_change(exact, texts, tmp_path, short_blocks):
@@ -377,7 +407,7 @@ def test_a_finished_file_is_left_alone_by_resume_and_refused_without(exact, text
     with pytest.raises(FileExistsError, match=r"out\.npy is there already: --overwrite replaces it"):
         embed_files(exact, [texts], output)
     assert run("embed", "-f", texts, "-o", output, "--model", small_folder, "--resume") == 0
-    assert "is complete: nothing to resume" in capsys.readouterr().out
+    assert "is left as it is: no run of it is unfinished" in capsys.readouterr().out
     assert output.stat().st_mtime_ns == before.st_mtime_ns
     with pytest.raises(Died):
         embed_files(exact, [texts], output, overwrite=True, pooling="cls", report=_die_after(2))
@@ -414,18 +444,30 @@ def test_a_file_size_limit_met_in_the_middle_of_a_block_loses_nothing(tmp_path, 
     resource = pytest.importorskip("resource")
     source, output = tmp_path / "in.txt", tmp_path / "out.npy"
     source.write_text("".join(f"the sand {n}\n" for n in range(100)))
-    job = [sys.executable, "-c", RUN, "embed", "-f", source, "-o", output, "--model", small_folder, "--deterministic"]
+    command = [
+        sys.executable,
+        "-c",
+        RUN,
+        "embed",
+        "-f",
+        source,
+        "-o",
+        output,
+        "--model",
+        small_folder,
+        "--deterministic",
+    ]
 
     def limited():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 
-    done = subprocess.run(job, preexec_fn=limited, capture_output=True, text=True)
+    done = subprocess.run(command, preexec_fn=limited, capture_output=True, text=True)
     assert done.returncode == 2
     assert "out.npy.partial: File too large: mend that, then --resume goes on" in done.stderr
     assert "48 texts safe" in done.stderr
     assert not output.exists()
-    subprocess.run([*job, "--resume"], check=True, capture_output=True)
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
     assert run("embed", "-f", source, "-o", tmp_path / "b.npy", "--model", small_folder, "--deterministic", "-q") == 0
     assert output.read_bytes() == (tmp_path / "b.npy").read_bytes()
 
