@@ -5,6 +5,9 @@ cut        into which parts a layer's work is cut
 kernels    gelu, softmax, layer norm, in blocks that stay in the cache; products that BLAS need not copy for
 heads      hidden states to logits
 pooling    token vectors to one vector
+reproducible    the same forward pass, with the same bits on every machine
+exact_products  products of matrices that no order of additions can change
+fixed_order     sums, exp, gelu, softmax and layer norm in one order
 roberta    `Roberta`, the encoder of a checkpoint
 schedule   which texts run side by side and on which thread; the only file that starts threads
 """
@@ -14,7 +17,13 @@ from typing import TYPE_CHECKING
 from numroberta import door
 
 if TYPE_CHECKING:
-    from numroberta.arithmetic import heads as heads, kernels as kernels, schedule as schedule
+    from numroberta.arithmetic import (
+        exact_products as exact_products,
+        fixed_order as fixed_order,
+        heads as heads,
+        kernels as kernels,
+        schedule as schedule,
+    )
     from numroberta.arithmetic.pooling import (
         POOLINGS as POOLINGS,
         PRECISIONS as PRECISIONS,

@@ -25,6 +25,9 @@ from numroberta.arithmetic.fixed_order import total
 
 Array = NDArray[Any]
 
+# Slices of each factor, by the dtype of the result.
+SLICES = {np.dtype(np.float32): 1, np.dtype(np.float64): 3}
+
 ROW_BITS, COLUMN_BITS = 27, 26  # of the norms of A's rows and B's columns, in units; 53 together
 
 # How much the norm that a unit is made for exceeds the true one.  It outweighs what happens to the norm after it was
@@ -86,3 +89,12 @@ def product(rows: Sequence[Array], columns: Sequence[Array], out: Array, spare: 
             assert spare is not None
             out += np.matmul(rows[i], columns[j], out=spare)
     return out
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """a @ b with the same bits on every machine, (m, k) @ (k, n) -> (m, n), as exact as b's dtype, and in it."""
+    count = SLICES[b.dtype]
+    rows = slices_of(a, shift_for(a, -1, ROW_BITS), -1, ROW_BITS, np.empty((count, *a.shape)))
+    columns = slices_of(b, shift_for(b, -2, COLUMN_BITS), -2, COLUMN_BITS, np.empty((count, *b.shape)))
+    out, spare = np.empty((2, len(a), b.shape[1]))
+    return (product(rows, columns, out, spare) + 0.0).astype(b.dtype)

@@ -54,6 +54,11 @@ def mean(x: Array, axis: int) -> Array:
     return (total(x, axis) / x.shape[axis]).squeeze(axis).astype(x.dtype)
 
 
+def norm(x: Array) -> Array:
+    """‖x‖₂ over the last axis, kept with length 1, in float64."""
+    return np.sqrt(total(np.square(x, dtype=np.float64), -1))
+
+
 def exp(x: Array) -> Array:
     """eˣ in x's dtype; e⁻⁷⁰⁸ = 3e-308 for less than −708, where float64's exponents end, and e⁷⁰⁹ for more than 709."""
     y = x.astype(np.float64)
@@ -105,7 +110,7 @@ def sigmoid(x: Array) -> Array:
     return (1.0 / (1.0 + exp(-x.astype(np.float64)))).astype(x.dtype)
 
 
-def softmax(x: Array, axis: int) -> Array:
+def softmax(x: Array, axis: int = -1) -> Array:
     """eˣ / Σ eˣ over an axis, shape and dtype kept."""
     powers = exp(x.astype(np.float64) - x.max(axis=axis, keepdims=True))
     return (powers / total(powers, axis)).astype(x.dtype)

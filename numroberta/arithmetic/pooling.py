@@ -1,7 +1,11 @@
-"""Token vectors to one vector, and what is done to it: the modules and precisions of sentence-transformers."""
+"""Token vectors to one vector, and what is done to it: the modules and precisions of sentence-transformers.
+
+What makes a vector adds up in a fixed order, so that a reproducible model's vectors have the same bits everywhere.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -9,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numroberta import warn
+from numroberta.arithmetic.fixed_order import mean, norm, total
 
 Array = NDArray[Any]
 
@@ -25,16 +30,16 @@ def one_of(name: str, value: object, known: Collection[str], also: str = "") -> 
 
 
 def _weighted_mean(x: Array, skipped: int) -> Array:
-    weights = np.arange(skipped + 1, skipped + x.shape[1] + 1).astype(x.dtype)
-    return x @ weights / weights.sum()
+    weights = np.arange(skipped + 1.0, skipped + x.shape[1] + 1)
+    return (total(x * weights, 1)[:, 0] / weights.sum()).astype(x.dtype)  # whole numbers: their sum is exact
 
 
 # Each takes the pooled tokens' vectors, (hidden, n), and how many tokens of the text are left out before them.
 POOLINGS: dict[str, Callable[[Array, int], Array]] = {
-    "mean": lambda x, skipped: x.mean(axis=1),
+    "mean": lambda x, skipped: mean(x, 1),
     "cls": lambda x, skipped: x[:, 0],
-    "max": lambda x, skipped: x.max(axis=1),
-    "mean_sqrt_len_tokens": lambda x, skipped: x.sum(axis=1) / np.sqrt(x.shape[1]).astype(x.dtype),
+    "max": lambda x, skipped: x.max(axis=1) + 0,  # of 0 and −0 the larger one is +0
+    "mean_sqrt_len_tokens": lambda x, skipped: (total(x, 1)[:, 0] / math.sqrt(x.shape[1])).astype(x.dtype),
     "weightedmean": _weighted_mean,
     "lasttoken": lambda x, skipped: x[:, -1],
 }
@@ -62,8 +67,7 @@ def pool(x: Array, modes: Sequence[str], skip: int = 0) -> Array:
 
 def normalize(vectors: Array) -> Array:
     """vectors / ‖vectors‖₂, (…, hidden) -> (…, hidden); a zero vector stays zero: `torch.nn.functional.normalize`."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(norms, 1e-12).astype(vectors.dtype)
+    return (vectors / np.maximum(norm(vectors), 1e-12)).astype(vectors.dtype)
 
 
 # --- Precision ---------------------------------------------------------------------------------------------------

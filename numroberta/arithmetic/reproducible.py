@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from numroberta.arithmetic import fixed_order, schedule
 from numroberta.arithmetic.cut import DETERMINISTIC_ROWS, DETERMINISTIC_WIDTH
 from numroberta.arithmetic.encoder import Share, States, Texts, Trace, slices, total
-from numroberta.arithmetic.exact_products import COLUMN_BITS, ROW_BITS, product, shift_for, slices_of
+from numroberta.arithmetic.exact_products import COLUMN_BITS, ROW_BITS, SLICES, product, shift_for, slices_of
 from numroberta.arithmetic.heads import COMPUTED_BY, Layers
 from numroberta.arithmetic.kernels import Scratch
 from numroberta.checkpoint import DECODER, DECODER_BIAS, HEADS, POOLER, WORDS, RobertaConfig
@@ -27,8 +27,6 @@ from numroberta.checkpoint import DECODER, DECODER_BIAS, HEADS, POOLER, WORDS, R
 Array = NDArray[Any]
 Slices = Sequence[Array]
 
-# Slices of each factor, by the dtype of the results.
-SLICES = {np.dtype(np.float32): 1, np.dtype(np.float64): 3}
 # Elements of a weight that are rounded and multiplied at a time, 1.2 MB, and of attention scores, 512 KB.
 WEIGHTS, SCORES = 147_456, 65_536
 ALL = slice(None)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from numroberta.model.blocks import BLOCK as BLOCK
     from numroberta.model.classify import LabelScore as LabelScore
     from numroberta.model.fill_mask import Filling as Filling
-    from numroberta.model.scores import softmax as softmax
     from numroberta.model.sentence import read_sentence_settings as read_sentence_settings
     from numroberta.model.tag import Entity as Entity, TaggedToken as TaggedToken
     from numroberta.model.text_encoder import TextEncoder as TextEncoder, load as load
@@ -38,7 +37,6 @@ __getattr__, __dir__ = door(
         "classify": ("LabelScore",),
         "fill_mask": ("Filling",),
         "bar": ("progress",),
-        "scores": ("softmax",),
         "sentence": ("read_sentence_settings",),
         "tag": ("Entity", "TaggedToken"),
         "text_encoder": ("TextEncoder", "load"),

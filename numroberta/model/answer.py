@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import heads
+from numroberta.arithmetic import fixed_order, heads
 from numroberta.model.blocks import with_positions
 from numroberta.model.options import check_whole
-from numroberta.model.scores import largest, softmax
+from numroberta.model.scores import largest
 from numroberta.model.texts import check_text
 from numroberta.tokenizer import Encoding
 
@@ -127,7 +127,7 @@ def answers(
         allowed = np.array([side == 1 for side in encoding.sequence_ids])
         visible = np.array([bool(context[start:end].strip()) for start, end in encoding.offsets])
         allowed[0] = True
-        starts, ends = softmax(np.where(allowed, logits, -10000.0).astype(logits.dtype))
+        starts, ends = fixed_order.softmax(np.where(allowed, logits, -10000.0).astype(logits.dtype))
         no_answer = min(no_answer, float(starts[0] * ends[0]))
         starts[0] = ends[0] = 0
         spans = np.tril(np.triu(np.outer(starts, ends)), max_answer_len - 1)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import Roberta
+from numroberta.arithmetic import Roberta, fixed_order
 from numroberta.tokenizer import overlapping_windows
 
 Array = NDArray[Any]
@@ -112,7 +112,7 @@ def merged(vectors: Array, block: Block, skip: int) -> Array:
     rows = []
     for start, stop in pairwise(first):
         share = weights[start:stop] / weights[start:stop].sum()  # 1 for a text of one window
-        rows.append((vectors[start:stop] * share[:, None]).sum(axis=0))
+        rows.append(fixed_order.total(vectors[start:stop] * share[:, None], 0)[0].astype(vectors.dtype))
     return np.stack(rows)
 
 

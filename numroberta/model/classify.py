@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import heads, one_of
+from numroberta.arithmetic import fixed_order, heads, one_of
 from numroberta.checkpoint import RobertaConfig
 from numroberta.model.blocks import blocks, characters, with_positions
 from numroberta.model.options import check_whole
-from numroberta.model.scores import softmax
 from numroberta.model.texts import TextOrPair, check_text_or_pair, texts_of, warn_of_cuts
 
 if TYPE_CHECKING:
@@ -78,6 +77,6 @@ def label_scores(logits: Array, config: RobertaConfig, top_k: int | None, functi
         function = "none" if config.problem_type == "regression" else "sigmoid" if several else "softmax"
     scores = logits
     if function != "none":
-        scores = softmax(logits) if function == "softmax" else 1 / (1 + np.exp(-logits))
+        scores = fixed_order.softmax(logits) if function == "softmax" else fixed_order.sigmoid(logits)
     order = np.argsort(-scores, kind="stable")[:top_k]
     return [{"label": config.id2label[int(i)], "score": float(scores[i])} for i in order]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta import warn
-from numroberta.arithmetic import TextOutput, heads
+from numroberta.arithmetic import TextOutput, fixed_order, heads
 from numroberta.model.blocks import blocks, characters, with_positions
 from numroberta.model.options import check_whole
-from numroberta.model.scores import largest, softmax
+from numroberta.model.scores import largest
 from numroberta.model.texts import check_text, check_texts, texts_of
 from numroberta.tokenizer import Tokenizer
 
@@ -104,7 +104,7 @@ def target_ids(tokenizer: Tokenizer, targets: str | Sequence[str]) -> Array:
 
 def likeliest(logits: Array, top_k: int, among: Array | None) -> list[_Candidates]:
     """For each mask the likeliest tokens, of all or of some; logits: (vocab, masks)."""
-    probs = softmax(logits, axis=0).T  # (vocab, masks) -> (masks, vocab)
+    probs = fixed_order.softmax(logits, axis=0).T  # (vocab, masks) -> (masks, vocab)
     if among is not None:
         probs = probs[:, among]
     result = []

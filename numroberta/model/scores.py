@@ -1,4 +1,4 @@
-"""Logits to probabilities, and the largest of them: what every head's answers begin with."""
+"""The largest of a head's scores."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def softmax(logits: Array, axis: int = -1) -> Array:
-    """exp(x − max) / Σ exp(x − max), shape kept."""
-    powers = np.exp(logits - logits.max(axis=axis, keepdims=True))
-    return powers / powers.sum(axis=axis, keepdims=True)
-
-
 def largest(values: Array, count: int) -> Array:
-    """Indices of the `count` largest of (n,) values, the largest first."""
+    """Indices of the `count` largest of (n,) values, the largest first; of equal ones the first."""
     count = min(count, len(values))
-    chosen = np.argpartition(-values, count - 1)[:count]
-    return chosen[np.argsort(-values[chosen], kind="stable")]
+    least = np.partition(values, len(values) - count)[len(values) - count]
+    chosen = np.flatnonzero(values >= least)
+    return chosen[np.argsort(-values[chosen], kind="stable")][:count]

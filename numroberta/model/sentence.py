@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import POOLINGS, SIMILARITIES, normalize
+from numroberta.arithmetic import POOLINGS, SIMILARITIES, exact_products, fixed_order, normalize
 from numroberta.checkpoint import Checkpoint, CheckpointError, load_json, load_safetensors, show
 from numroberta.model.options import check_whole
 
@@ -32,10 +32,10 @@ FLAGS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 ACTIVATIONS: dict[str, Step] = {
-    "Tanh": np.tanh,
+    "Tanh": fixed_order.tanh,
     "Identity": lambda x: x,
-    "ReLU": lambda x: np.maximum(x, 0),
-    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "ReLU": lambda x: np.maximum(x, 0) + 0,  # +0 for −0
+    "Sigmoid": fixed_order.sigmoid,
 }
 TEXT_SETTINGS = [f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "xlm-roberta", "camembert")]
 MODEL_SETTINGS = "config_sentence_transformers.json"
@@ -82,15 +82,14 @@ class SentenceSettings:
 
 @dataclass(frozen=True)
 class Dense:
-    """activation(W x + b), (n, in) -> (n, out); each vector by itself, so that its bits do not depend on the others."""
+    """activation(W x + b), (n, in) -> (n, out), in exact products, whose bits depend on nothing but the vector."""
 
     weight: Array = field(repr=False)  # (out, in)
     bias: Array | None = field(repr=False)  # (out,)
     activation: Step
 
     def __call__(self, vectors: Array) -> Array:
-        weight = self.weight.astype(vectors.dtype, copy=False)
-        y = np.stack([weight @ vector for vector in vectors]) if len(vectors) else vectors @ weight.T
+        y = exact_products.matmul(self.weight, vectors.T).T
         return self.activation(y if self.bias is None else y + self.bias.astype(vectors.dtype, copy=False))
 
 

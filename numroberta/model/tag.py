@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import heads, one_of
+from numroberta.arithmetic import fixed_order, heads, one_of
 from numroberta.model.blocks import blocks, characters, with_positions
 from numroberta.model.options import check_whole
-from numroberta.model.scores import softmax
 from numroberta.model.texts import check_text, texts_of, warn_of_cuts
 from numroberta.tokenizer import Encoding, Tokenizer
 
@@ -130,7 +130,7 @@ def entities(
     out of the text.  (Pipelines decode the words of "first", "average" and "max" twice, which garbles other letters
     than ASCII; here they are decoded once.)
     """
-    tokens = [_tokens(text, encoding, softmax(logits, axis=0), tokenizer) for encoding, logits in windows]
+    tokens = [_tokens(text, encoding, fixed_order.softmax(logits, axis=0), tokenizer) for encoding, logits in windows]
     if aggregation == "none":
         tagged = [_tagged(token, id2label) for own in tokens for token in own]
         return [token for token in tagged if token["entity"] not in ignored]
@@ -185,7 +185,7 @@ def _runs(items: Sequence[T], belongs: Callable[[T, T], bool]) -> list[list[T]]:
 def _unit(word: list[_Token], aggregation: str, id2label: dict[int, str]) -> _Unit:
     """One label for a word: of its first token, of its surest token, or by the mean of its tokens' scores."""
     if aggregation == "average":
-        scores = np.mean([token.scores for token in word], axis=0)
+        scores = fixed_order.mean(np.stack([token.scores for token in word]), 0)
     elif aggregation == "max":
         scores = max(word, key=lambda token: float(token.scores.max())).scores
     else:
@@ -216,7 +216,7 @@ def _entity(text: str, units: list[_Unit], tokenizer: Tokenizer) -> Entity:
     unknown = any(unit.unknown for unit in units)
     return {
         "entity_group": units[0].label.split("-", 1)[-1],
-        "score": float(np.mean([unit.score for unit in units])),
+        "score": math.fsum(unit.score for unit in units) / len(units),
         "word": text[start:end] if unknown else tokenizer.decode([number for unit in units for number in unit.ids]),
         "start": start,
         "end": end,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import Roberta, TextOutput, one_of
+from numroberta.arithmetic import Roberta, TextOutput, fixed_order, one_of
 from numroberta.model.blocks import BLOCK, with_positions
 from numroberta.model.options import check_whole
 from numroberta.model.texts import check_text, check_texts, texts_of
@@ -114,7 +114,7 @@ class WordEmbedder:
         def use(output: TextOutput) -> Array:
             if last_only:
                 return output.last_hidden_state.T.copy()  # (hidden, tokens) -> (tokens, hidden)
-            return np.mean([output.hidden_states[layer] for layer in chosen], axis=0).T
+            return fixed_order.mean(np.stack([output.hidden_states[layer] for layer in chosen]), 0).T
 
         size = max_length - len(self.before) - len(self.after)
         spans = [windows_with_context(len(body), size) for body in bodies]

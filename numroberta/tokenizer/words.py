@@ -141,5 +141,5 @@ def word_vectors(vectors: Array, members: Sequence[Sequence[int]], aggregation: 
     result = np.zeros((len(members), vectors.shape[1]), vectors.dtype)
     for row, own in zip(result, members, strict=True):
         if own:
-            row[...] = vectors[own[0]] if aggregation == "first" else vectors[own].mean(axis=0)
+            row[...] = vectors[own[0]] if aggregation == "first" else sum(vectors[i] for i in own) / len(own)
     return result

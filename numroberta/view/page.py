@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import cosine_similarity, heads
-from numroberta.model import softmax
+from numroberta.arithmetic import cosine_similarity, fixed_order, heads
 from numroberta.tokenizer import SYMBOL_TO_BYTE
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ def written_in_place(model: TextEncoder, encoding: Encoding) -> list[dict[str, A
 
     def expected(output: TextOutput) -> Array:
         logits = heads.masked_lm(model.model.layers, output.last_hidden_state)  # (hidden, 1) -> (vocab, 1)
-        return softmax(logits[:, 0].astype(np.float64))
+        return fixed_order.softmax(logits[:, 0].astype(np.float64))
 
     found: list[dict[str, Any] | None] = [None] * len(ids)
     wanted = [np.array([i]) for i in hidden_at]
