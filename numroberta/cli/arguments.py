@@ -39,6 +39,13 @@ def add_dtype(parser: argparse.ArgumentParser, dtypes: Sequence[str] = ("float32
     parser.add_argument("--dtype", default="float32", choices=dtypes, help=f"of the arithmetic{half}")
 
 
+def add_reproducible(parser: argparse.ArgumentParser) -> None:
+    """Whether the last bit counts."""
+    parser.add_argument(
+        "--reproducible", action="store_true", help="the same bits on every machine, too: takes twice the time"
+    )
+
+
 def add_resources(parser: argparse.ArgumentParser) -> None:
     """How much of the computer is used."""
     parser.add_argument("--threads", type=thread_count, metavar="N", help="cores to use (default: all)")
@@ -52,9 +59,7 @@ def add_model_options(parser: argparse.ArgumentParser, dtypes: Sequence[str] = (
     parser.add_argument(
         "--deterministic", action="store_true", help="the same bits in any batch, on any number of cores"
     )
-    parser.add_argument(
-        "--reproducible", action="store_true", help="the same bits on every machine, too: takes twice the time"
-    )
+    add_reproducible(parser)
     add_resources(parser)
 
 

@@ -7,7 +7,10 @@ import re
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+import numroberta
+from numroberta import parity
 from numroberta.cli.commands import command_parser
 
 SENTENCES = ["A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell."]
@@ -91,23 +94,55 @@ def test_a_program_reads_lines_of_json_and_a_person_a_table(command):
     assert [row.split()[2] for row in rows] == ["door", "book"]
 
 
-def commands():
-    """Every command's parser, by name."""
-    (parsers,) = (action for action in command_parser()._actions if isinstance(action, argparse._SubParsersAction))
-    return parsers.choices
-
-
 def test_help_names_every_command_and_what_it_does(command):
     text = " ".join(command("--help").out.split())
     (parsers,) = (action for action in command_parser()._actions if isinstance(action, argparse._SubParsersAction))
-    assert len(parsers._choices_actions) == len(commands())
+    assert len(parsers._choices_actions) == len(parsers.choices)
     for action in parsers._choices_actions:
         assert f"{action.dest} {action.help}" in text
 
 
-@pytest.mark.parametrize("name", commands())
-def test_help_of_a_command_explains_every_option(command, name):
-    text = " ".join(command(name, "--help").out.split())
-    for action in commands()[name]._actions:
-        assert all(option in text for option in action.option_strings)
-        assert action.help
+def test_fingerprint_prints_hashes_and_checks_those_of_another_machine(command, tmp_path):
+    printed = command("fingerprint", "--dtype", "float64", SENTENCES[0]).out
+    lines = printed.splitlines()
+    assert [line.split()[0] for line in lines][:4] == ["dtype", "weights", "input_ids", "embeddings"]
+    theirs = tmp_path / "theirs.txt"
+    theirs.write_text(printed)
+    check = ("fingerprint", SENTENCES[0], "--check", theirs, "--dtype", "float64")
+    assert "the same bits" in command(*check).out
+    theirs.write_text(printed.replace(lines[6].split()[1], "0" * 64))
+    assert f"the first to differ: {lines[6].split()[0]}" in command(*check, code=1).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "why"),
+    [
+        (["--dtype", "float64", SENTENCES[0]], "dtype", "give the same --dtype"),
+        ([SENTENCES[1]], "input_ids", "the texts are others"),
+    ],
+)
+def test_fingerprint_says_which_condition_is_another_one(command, tmp_path, arguments, name, why):
+    theirs = tmp_path / "theirs.txt"
+    theirs.write_text(command("fingerprint", SENTENCES[0]).out)
+    out = command("fingerprint", *arguments, "--check", theirs, code=1).out
+    assert f"the first to differ: {name}" in out
+    assert why in out
+
+
+def test_reproducible_gives_the_same_bytes_on_any_number_of_threads(command, tmp_path, tiny):
+    for threads in ("1", "2"):
+        out = tmp_path / f"{threads}.npy"
+        command("embed", "--reproducible", "--threads", threads, *SENTENCES, "-o", out, "-q")
+    assert (tmp_path / "1.npy").read_bytes() == (tmp_path / "2.npy").read_bytes()
+    np.testing.assert_allclose(np.load(tmp_path / "1.npy"), tiny.encode(SENTENCES), rtol=0, atol=1e-5)
+
+
+def test_a_reproducible_trace_is_the_models_own_forward_pass(command, tmp_path):
+    out = tmp_path / "trace.safetensors"
+    command("trace", "--reproducible", SENTENCES[0], "-o", out)
+    model = numroberta.load("tiny", reproducible=True)
+    expected = parity.trace(model, *parity.batch(model, [SENTENCES[0]]))
+    recorded = load_file(out)
+    assert recorded.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(recorded[name], array)

@@ -140,8 +140,8 @@ OWN = {
     ),
 }
 
-# What `embed` and `search` have of their own is held where files are: in tests/corpus.
-HELD_ELSEWHERE = {"embed", "search"}
+# What these have of their own is held beside what they do: in tests/corpus and tests/training.
+HELD_ELSEWHERE = {"embed", "search", "finetune"}
 
 # What `load` must be given for each option that says how a model computes.
 LOADED = {
@@ -167,16 +167,23 @@ LOADING = {  # the shortest command line of each command that loads a model
 NAMING = LOADING | {"tokenize": ["a"], "info": [], "verify": [], "convert": ["DIR/out"]}
 
 
+def parsers_of(parser, name=()):
+    """The parser of each command by its name, `finetune classify` being one."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        return {" ".join(name): parser}
+    return {
+        full: leaf for word, sub in below[0].choices.items() for full, leaf in parsers_of(sub, (*name, word)).items()
+    }
+
+
+PARSERS = parsers_of(command_parser())
+
+
 def options_of(command):
     """Each option of a command, by its longest name."""
-    (parsers,) = (action for action in command_parser()._actions if isinstance(action, argparse._SubParsersAction))
-    actions = parsers.choices[command]._actions
+    actions = PARSERS[command]._actions
     return {max(action.option_strings, key=len) for action in actions if action.option_strings} - {"--help"}
-
-
-def all_commands():
-    (parsers,) = (action for action in command_parser()._actions if isinstance(action, argparse._SubParsersAction))
-    return list(parsers.choices)
 
 
 SHARED = [(command, option) for command in LOADING for option in LOADED if option in options_of(command)]
@@ -220,8 +227,17 @@ def run(command, places, tmp_path, monkeypatch):
 
 def test_every_option_of_every_command_has_a_case():
     named = {(name, option) for name in NAMING for option in ("--model", "--revision") if option in options_of(name)}
-    held = {*OWN, *SHARED, *named, *((name, option) for name in HELD_ELSEWHERE for option in options_of(name))}
-    assert held == {(name, option) for name in all_commands() for option in options_of(name)}
+    every = {(name, option) for name in PARSERS for option in options_of(name)}
+    elsewhere = {(name, option) for name, option in every if name.split()[0] in HELD_ELSEWHERE}
+    assert {*OWN, *SHARED, *named, *elsewhere} == every
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_help_explains_every_argument(name, command):
+    text = " ".join(command(*name.split(), "--help").out.split())
+    for action in PARSERS[name]._actions:
+        assert all(option in text for option in action.option_strings)
+        assert action.help
 
 
 @pytest.mark.parametrize("name", OWN, ids=[" ".join(case) for case in OWN])
