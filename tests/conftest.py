@@ -1,14 +1,18 @@
-"""What several test files need: data beside the project, a full-size model, a small one, and the built-in one.
+"""What several test files need: data beside the project, models of all sizes, and commands as function calls.
 
 A file that imports a package which is not installed is not collected, and the end of the run says so: with NumPy and
 pytest alone the suite runs what they suffice for.
 """
 
 import ast
+import io
 import os
 import shutil
+import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import random_model
@@ -16,6 +20,7 @@ import seeded
 
 import numroberta
 from numroberta.arithmetic import heads
+from numroberta.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -122,3 +127,42 @@ def model_with(small, masked, sorter, tagger, reader):
         "answer": numroberta.load(reader),
     }
     return lambda method: loaded.get(method, small)
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """`command("embed", "text")` runs it in this process.
+
+    stdin: what standard input holds, a string or bytes.  terminal: whether the output is one.
+    code: how it must end; None for anything.
+    A command that does its work says nothing on standard error; one that cannot do it prints nothing else.
+    """
+
+    def run(*arguments, stdin="", terminal=False, code=0):
+        data = stdin if isinstance(stdin, bytes) else stdin.encode()
+        capsys.readouterr()
+        with monkeypatch.context() as patch, warnings.catch_warnings():
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+            patch.setattr(sys.stdout, "isatty", lambda: terminal)
+            try:
+                ended = main([str(argument) for argument in arguments])
+            except SystemExit as stop:  # argparse: --help, or arguments that it does not know
+                ended = stop.code
+        out, err = capsys.readouterr()
+        assert code in (None, ended), err
+        if code == 2:
+            assert out == ""
+            assert err.startswith(("numroberta: ", "usage: "))
+        elif code == 0:
+            assert err == ""
+        return Ended(ended, out, err)
+
+    return run

@@ -14,6 +14,7 @@ Parsers = Any  # what argparse's add_subparsers returns has no public name
 
 MOST_THREADS = 1024  # beyond it a computer takes seconds only to start them
 
+MODEL_NAMES = "tiny (built in), a folder, or a name on the hub"
 STANDARD_INPUT = "- reads standard input, one text per line"
 
 
@@ -24,7 +25,7 @@ def add_texts(parser: argparse.ArgumentParser, *, text: str = "a text", nargs: s
 
 def add_model_name(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
     """Which model, and which state of it."""
-    which = "tiny (built in), a folder, or a name on the hub (default: tiny)"
+    which = f"{MODEL_NAMES} (default: tiny)"
     if positional:
         parser.add_argument("model", nargs="?", default="tiny", help=which)
     else:
@@ -38,18 +39,28 @@ def add_dtype(parser: argparse.ArgumentParser, dtypes: Sequence[str] = ("float32
     parser.add_argument("--dtype", default="float32", choices=dtypes, help=f"of the arithmetic{half}")
 
 
+def add_reproducible(parser: argparse.ArgumentParser) -> None:
+    """Whether the last bit counts."""
+    parser.add_argument(
+        "--reproducible", action="store_true", help="the same bits on every machine, too: takes twice the time"
+    )
+
+
+def add_resources(parser: argparse.ArgumentParser) -> None:
+    """How much of the computer is used."""
+    parser.add_argument("--threads", type=thread_count, metavar="N", help="cores to use (default: all)")
+    parser.add_argument("--low-memory", action="store_true", help="keep one layer's weights in memory")
+
+
 def add_model_options(parser: argparse.ArgumentParser, dtypes: Sequence[str] = ("float32", "float64")) -> None:
     """The options of every command that computes with a model."""
     add_model_name(parser)
     add_dtype(parser, dtypes)
-    parser.add_argument("--threads", type=thread_count, metavar="N", help="cores to use (default: all)")
     parser.add_argument(
         "--deterministic", action="store_true", help="the same bits in any batch, on any number of cores"
     )
-    parser.add_argument(
-        "--reproducible", action="store_true", help="the same bits on every machine, too: takes twice the time"
-    )
-    parser.add_argument("--low-memory", action="store_true", help="keep one layer's weights in memory")
+    add_reproducible(parser)
+    add_resources(parser)
 
 
 def thread_count(text: str) -> int:

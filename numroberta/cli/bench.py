@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 
-from numroberta.cli.arguments import Parsers, add_dtype, add_model_name, add_texts, read_texts
-from numroberta.cli.output import counted, json_line
+from numroberta.cli.arguments import Parsers, add_dtype, add_model_name, add_reproducible, add_texts, read_texts
+from numroberta.cli.output import counted
 
 
 def add_trace(parsers: Parsers) -> None:
@@ -17,6 +18,7 @@ def add_trace(parsers: Parsers) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a name in .safetensors")
     add_model_name(parser)
     add_dtype(parser)
+    add_reproducible(parser)
     parser.set_defaults(run=run_trace)
 
 
@@ -27,7 +29,7 @@ def run_trace(options: argparse.Namespace) -> None:
     if options.output.suffix != ".safetensors":
         raise ValueError(f"--output {options.output}: expected a name that ends in .safetensors")
     texts = list(read_texts(options.texts))
-    model = load(options.model, dtype=options.dtype, revision=options.revision)
+    model = load(options.model, dtype=options.dtype, reproducible=options.reproducible, revision=options.revision)
     recorded = parity.trace(model, *parity.batch(model, texts))
     parity.save(options.output, recorded, parity.provenance(model, texts))
     rows, tokens = recorded["input_ids"].shape
@@ -56,7 +58,7 @@ def run_compare(options: argparse.Namespace) -> int:
         options.reference, options.mine, model=options.model, rtol=options.rtol, atol=options.atol, names=names
     )
     if options.json:
-        print(json_line(comparison.as_dict()))
+        print(json.dumps(comparison.as_dict(), ensure_ascii=False))
     else:
         print(parity.report(comparison, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return 0 if comparison.alike else 1

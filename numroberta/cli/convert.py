@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from numroberta.cli.arguments import Parsers
+from numroberta.cli.arguments import MODEL_NAMES, Parsers
 
 
 def add_convert(parsers: Parsers) -> None:
     parser = parsers.add_parser("convert", help="a model as a new folder: safetensors, tokenizer.json, config.json")
-    parser.add_argument("model", help="tiny (built in), a folder, or a name on the hub")
+    parser.add_argument("model", help=MODEL_NAMES)
     parser.add_argument("output", type=Path, metavar="OUT", help="the new folder")
     parser.add_argument(
         "--dtype",

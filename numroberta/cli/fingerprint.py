@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from numroberta.cli.arguments import STANDARD_INPUT, Parsers, add_model_options, load_model, read_texts
+from numroberta.cli.arguments import (
+    STANDARD_INPUT,
+    Parsers,
+    add_dtype,
+    add_model_name,
+    add_resources,
+    load_model,
+    read_texts,
+)
 
 # What a difference in each line means; for all others, some product or sum had other bits.
 MEANING = {
@@ -21,15 +29,16 @@ def add_fingerprint(parsers: Parsers) -> None:
         "texts", nargs="*", metavar="TEXT", help=f"a text (default: three short ones); {STANDARD_INPUT}"
     )
     parser.add_argument("--check", type=Path, metavar="FILE", help="compare with what was printed elsewhere")
-    add_model_options(parser)
-    parser.set_defaults(run=run_fingerprint)
+    add_model_name(parser)
+    add_dtype(parser)
+    add_resources(parser)
+    parser.set_defaults(run=run_fingerprint, deterministic=False, reproducible=True)
 
 
 def run_fingerprint(options: argparse.Namespace) -> int:
     from numroberta import parity
 
     expected = parity.read_fingerprint(options.check) if options.check else None
-    options.reproducible = True
     found = parity.fingerprint(load_model(options), list(read_texts(options.texts)))
     if expected is None:
         print("\n".join(parity.fingerprint_lines(found)))

@@ -107,7 +107,7 @@ def run_tag(options: argparse.Namespace) -> None:
 
 def add_answer(parsers: Parsers) -> None:
     parser = parsers.add_parser("answer", help="where a text answers a question, from a checkpoint that finds spans")
-    parser.add_argument("question")
+    parser.add_argument("question", metavar="QUESTION", help="what the text may answer")
     parser.add_argument("--context", required=True, metavar="TEXT", help="the text; - reads it from standard input")
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="how many answers (default: 1)")
     parser.add_argument("--no-answer", action="store_true", help="offer an empty answer too")

@@ -29,15 +29,10 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def json_line(value: object) -> str:
-    """JSON that standard output can hold whatever its encoding is."""
-    return json.dumps(value, ensure_ascii=(sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8"))
-
-
 def print_answers(text: str, answers: Sequence[Mapping[str, Any]], json_lines: bool, **more: str) -> None:
     """A table for people, or a line for programs: `{"text": …, "answers": [{…}, …]}`."""
     if json_lines or not sys.stdout.isatty():
-        print(json_line({"text": text, **more, "answers": answers}))
+        print(json.dumps({"text": text, **more, "answers": answers}, ensure_ascii=False))
         return
     print(" ".join(" ".join([text, *more.values()]).split()))
     rows = [
