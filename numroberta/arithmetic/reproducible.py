@@ -310,7 +310,7 @@ class Recorder(Reproducible):
         """Every activation by name, the heads' too: (features, n), (heads, queries, keys), or (features, 1) of <s>."""
         trace = Trace(None, [])
         text = Texts(ids, positions, [slice(0, len(ids))])
-        with schedule.one_blas_thread():
+        with blas.one_blas_thread():
             x = self.forward(text, schedule.alone(Scratch(np.float64)), trace=trace).x
             for index, (probs,) in enumerate(trace.attentions or ()):
                 self.note(f"encoder.layer.{index}.attention.probs", probs)
