@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import fixed_order, schedule
+from numroberta.arithmetic import blas, fixed_order, schedule
 from numroberta.arithmetic.cut import DETERMINISTIC_ROWS, DETERMINISTIC_WIDTH
 from numroberta.arithmetic.encoder import Share, States, Texts, Trace, slices, total
 from numroberta.arithmetic.exact_products import COLUMN_BITS, ROW_BITS, product, shift_for, slices_of
