@@ -1,5 +1,6 @@
 """Token ids in, hidden states out, fast.
 
+blas       NumPy's BLAS, held to one thread while ours compute
 encoder    the forward pass: a token is a column, padding never enters
 cut        into which parts a layer's work is cut
 kernels    gelu, softmax, layer norm, in blocks that stay in the cache; products that BLAS need not copy for
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         kernels as kernels,
         schedule as schedule,
     )
+    from numroberta.arithmetic.blas import one_blas_thread as one_blas_thread
     from numroberta.arithmetic.pooling import (
         POOLINGS as POOLINGS,
         PRECISIONS as PRECISIONS,
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
         RobertaOutput as RobertaOutput,
         TextOutput as TextOutput,
     )
-    from numroberta.arithmetic.schedule import one_blas_thread as one_blas_thread
 
 __getattr__, __dir__ = door(
     __name__,
@@ -63,6 +64,6 @@ __getattr__, __dir__ = door(
             "RobertaOutput",
             "TextOutput",
         ),
-        "schedule": ("one_blas_thread",),
+        "blas": ("one_blas_thread",),
     },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from numroberta.arithmetic import schedule
+from numroberta.arithmetic import blas
 from numroberta.arithmetic.encoder import Cut
 from numroberta.checkpoint import RobertaConfig
 
@@ -31,7 +31,7 @@ def choose(config: RobertaConfig, dtype: DTypeLike, deterministic: bool, columns
     At full size, our RMS error against float64 is at most 0.84 times that of PyTorch's float32 when deterministic, and
     1.12 times otherwise (`pytest tests/arithmetic/test_recordings.py -rP`, with and without AVX-512).
     """
-    small = schedule.small_products() if np.dtype(dtype) == np.float32 else 0
+    small = blas.small_products() if np.dtype(dtype) == np.float32 else 0
     if deterministic:
         return Cut(max(1, DETERMINISTIC_ROWS // config.head_dim), DETERMINISTIC_WIDTH, DETERMINISTIC_PIECE, small)
     shares = max(2, workers)  # in halves even for one worker: more would not stay in the cache

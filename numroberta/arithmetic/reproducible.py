@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import fixed_order, schedule
+from numroberta.arithmetic import blas, fixed_order, schedule
 from numroberta.arithmetic.cut import DETERMINISTIC_ROWS, DETERMINISTIC_WIDTH
 from numroberta.arithmetic.encoder import Share, States, Texts, Trace, slices, total
 from numroberta.arithmetic.exact_products import COLUMN_BITS, ROW_BITS, SLICES, product, shift_for, slices_of
@@ -308,7 +308,7 @@ class Recorder(Reproducible):
         """Every activation by name, the heads' too: (features, n), (heads, queries, keys), or (features, 1) of <s>."""
         trace = Trace(None, [])
         text = Texts(ids, positions, [slice(0, len(ids))])
-        with schedule.one_blas_thread():
+        with blas.one_blas_thread():
             x = self.forward(text, schedule.alone(Scratch(np.float64)), trace=trace).x
             for index, (probs,) in enumerate(trace.attentions or ()):
                 self.note(f"encoder.layer.{index}.attention.probs", probs)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta.arithmetic import cut, encoder, heads, schedule
+from numroberta.arithmetic import blas, cut, encoder, heads, schedule
 from numroberta.arithmetic.encoder import Plan, Share, Texts, Trace, Weights
 from numroberta.arithmetic.reproducible import ExactLayers, Recorder, Reproducible
 from numroberta.checkpoint import Checkpoint
@@ -121,7 +121,7 @@ class Roberta:
         """tanh(W x + b) of each text's first token, (b, hidden) -> (b, hidden): `transformers.RobertaPooler`."""
         if self.weights.pooler is None:
             return None
-        with schedule.one_blas_thread():  # a second BLAS thread spins for 25 ms after its work, in the next one's way
+        with blas.one_blas_thread():  # a second BLAS thread spins for 25 ms after its work, in the next one's way
             return heads.pooler(self.layers, first.T).T
 
     def activations(self, ids: Array, positions: Array) -> dict[str, Array]:

@@ -12,12 +12,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import DTypeLike
 
+from numroberta.arithmetic import blas
 from numroberta.arithmetic.encoder import Share
 from numroberta.arithmetic.kernels import Scratch
 
@@ -80,21 +82,19 @@ def run(
 ) -> list[R]:
     """The results of the jobs, in order, on `num_threads` threads with BLAS held to one thread each.
 
-    Each job receives a `share`, whose `run` runs the parts of its work in this thread (`alone`) or on several (`team`).
-    A team serves where there are fewer jobs than threads, or where `one_at_a_time` asks for it; otherwise each thread
-    takes one job after the other.  If a job raises an exception, or Ctrl-C is pressed, the other threads finish the job
-    they are at, and the exception is raised here.
+    Each job receives a `share`, whose `run` runs the parts of its work in this thread (`alone`) or on several (`Team`).
+    All threads work on one job where there are fewer jobs than threads, or where `one_at_a_time` asks for it; otherwise
+    each thread takes one job after the other.  If a job raises an exception, or Ctrl-C is pressed, the other threads
+    finish the job they are at, and the exception is raised here.
     """
-    if not _controller():  # BLAS takes all cores for itself, and threads on top of its own would only be in its way
+    if not blas.can_be_held():  # it takes all cores for itself, and threads on top of its own would be in its way
         num_threads = 1
-    with one_blas_thread():
+    with blas.one_blas_thread(), team(num_threads, dtype) as members:
         if num_threads == 1:
-            share = alone(Scratch(dtype))
-            return [job(share) for job in jobs]
+            return [job(alone(members.scratch[0])) for job in jobs]
         if one_at_a_time or len(jobs) < num_threads:
-            with team(num_threads, dtype) as share:
-                return [job(share) for job in jobs]
-        return _in_parallel(jobs, num_threads, dtype)
+            return [job(Share(num_threads, members.run)) for job in jobs]
+        return _in_parallel(jobs, members)
 
 
 def alone(scratch: Scratch) -> Share:
@@ -102,15 +102,16 @@ def alone(scratch: Scratch) -> Share:
     return Share(1, lambda function, parts: (function(part, scratch) for part in parts))
 
 
-def _in_parallel(jobs: Sequence[Callable[[Share], R]], num_threads: int, dtype: DTypeLike) -> list[R]:
+def _in_parallel(jobs: Sequence[Callable[[Share], R]], members: Team) -> list[R]:
+    """Each thread of the team takes one job after the other, until there are none or one has failed."""
     results: dict[int, R] = {}
     failures: list[BaseException] = []
     waiting: SimpleQueue[int] = SimpleQueue()
     for i in range(len(jobs)):
         waiting.put(i)
 
-    def work() -> None:
-        share = alone(Scratch(dtype))
+    def work(_: slice, scratch: Scratch) -> None:
+        share = alone(scratch)
         try:
             while not failures:
                 i = waiting.get_nowait()
@@ -120,110 +121,102 @@ def _in_parallel(jobs: Sequence[Callable[[Share], R]], num_threads: int, dtype: 
         except BaseException as failure:  # KeyboardInterrupt too: whoever meets it, all stop
             failures.append(failure)
 
-    threads = [threading.Thread(target=work, name="numroberta", daemon=True) for _ in range(num_threads - 1)]
-    for thread in threads:
-        thread.start()
-    work()
-    try:
-        for thread in threads:
-            thread.join()
-    except KeyboardInterrupt as failure:  # while the caller's thread had nothing left to do
-        failures.append(failure)
-        for thread in threads:
-            thread.join()
+    members.run(work, [slice(i, i + 1) for i in range(members.size)], failures)
     if failures:
         raise failures[0]
     return [results[i] for i in range(len(jobs))]
 
 
-@contextmanager
-def team(num_threads: int, dtype: DTypeLike) -> Iterator[Share]:
-    """A share that runs the parts on several threads: part i on thread i modulo `num_threads`, the caller's being 0."""
-    scratch = [Scratch(dtype) for _ in range(num_threads)]
-    todo: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(num_threads - 1)]
-    done: SimpleQueue[BaseException | None] = SimpleQueue()
+class Team:
+    """Threads that run the parts of a work together: part i on thread i modulo `size`, the caller's being 0.
 
-    def member(queue: SimpleQueue[Any]) -> None:
-        while (task := queue.get()) is not None:
-            try:
-                task()
-                done.put(None)
-            except BaseException as failure:
-                done.put(failure)
+    They wait for the next work until `end` is called or nobody holds the team any more.
+    """
 
-    def share(function: Callable[[slice, Scratch], R], parts: Sequence[slice]) -> list[R]:
+    _tasks: Sequence[SimpleQueue[Any]] = ()
+
+    def __init__(self, size: int, dtype: DTypeLike):
+        self.size = size
+        self.scratch = [Scratch(dtype) for _ in range(size)]
+        self._tasks = [SimpleQueue() for _ in range(size - 1)]
+        for tasks in self._tasks:
+            threading.Thread(target=_member, args=(tasks,), name="numroberta", daemon=True).start()
+
+    def end(self) -> None:
+        """Let each thread end when it has ended the part that it is at."""
+        for tasks in self._tasks:
+            tasks.put(None)
+
+    __del__ = end
+
+    def run(
+        self,
+        function: Callable[[slice, Scratch], R],
+        parts: Sequence[slice],
+        failures: list[BaseException] | None = None,
+    ) -> list[R]:
+        """The parts' results in their order, when all parts have ended; raises what one of them raised.
+
+        failures: takes the exceptions as they occur, Ctrl-C among them, so that the parts may look at it.
+        """
+        failures = [] if failures is None else failures
         results: dict[int, R] = {}
+        ended: list[int] = []
+        signal: SimpleQueue[None] = SimpleQueue()
 
-        def every(first: int) -> None:
-            for i in range(first, len(parts), num_threads):
-                results[i] = function(parts[i], scratch[first])
+        def member(number: int) -> None:
+            try:
+                for i in range(number, len(parts), self.size):
+                    results[i] = function(parts[i], self.scratch[number])
+            except BaseException as failure:
+                failures.append(failure)
+            ended.append(number)
+            signal.put(None)
 
-        busy = todo[: len(parts) - 1]
-        for number, queue in enumerate(busy, start=1):
-            queue.put(lambda number=number: every(number))
-        failures: list[BaseException | None] = []
+        started = 0
         try:
-            every(0)
-        finally:  # also after Ctrl-C: nobody may still be writing when this returns
-            failures += [done.get() for _ in busy]
-        for failure in failures:
-            if failure is not None:
-                raise failure
+            for number in range(1, min(self.size, len(parts))):
+                self._tasks[number - 1].put(partial(member, number))
+                started += 1
+            member(0)
+        except KeyboardInterrupt as failure:  # between two steps of `member`
+            failures.append(failure)
+        while len(set(ended) - {0}) < started:  # also after Ctrl-C: nobody may still be writing when this returns
+            try:
+                signal.get()
+            except KeyboardInterrupt as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
         return [results[i] for i in range(len(parts))]
 
-    members = [threading.Thread(target=member, args=(queue,), name="numroberta", daemon=True) for queue in todo]
-    for thread in members:
-        thread.start()
-    try:
-        yield Share(num_threads, share)
-    finally:
-        for queue in todo:
-            queue.put(None)
-        for thread in members:
-            thread.join()
+
+def _member(tasks: SimpleQueue[Any]) -> None:
+    """What a thread of a team does.  It knows its queue alone: a team that nobody holds can be deleted."""
+    blas.claim_thread()
+    while task := tasks.get():
+        task()
+        del task
 
 
-@cache
-def small_products() -> int:
-    """rows × inner × columns up to which this process's BLAS reads the operands of a float32 product where they lie.
-
-    OpenBLAS does on processors with AVX-512 (`interface/gemm.c`, `sgemm_small_matrix_permit`); 0: it never does, or
-    nothing is known of it.
-    """
-    direct = {"SkylakeX", "Cooperlake", "SapphireRapids"}
-    libraries = _controller().select(user_api="blas").info() if _controller() else []
-    return 1_000_000 if any(library.get("architecture") in direct for library in libraries) else 0
-
-
-_lock = threading.Lock()
-_holders = 0
-_limit: Any = None
+_idle: dict[tuple[int, str], Team] = {}  # one team of a kind is kept for the next call
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread.  The setting is the whole process's: the last of several callers sets it back."""
-    global _holders, _limit
-    controller = _controller()
-    with _lock:
-        _holders += 1
-        if _holders == 1 and controller:
-            _limit = controller.limit(limits=1, user_api="blas")
+def team(size: int, dtype: DTypeLike) -> Iterator[Team]:
+    """A team of this size: the one that an earlier call has left, or a new one.
+
+    Whatever is raised inside, the team is ended, not kept: it might still be at work.
+    """
+    kind = size, np.dtype(dtype).name
+    members = _idle.pop(kind, None) or Team(size, dtype)
     try:
-        yield
-    finally:
-        with _lock:
-            _holders -= 1
-            if _holders == 0 and _limit is not None:
-                _limit.restore_original_limits()
-                _limit = None
+        yield members
+    except BaseException:
+        members.end()
+        raise
+    _idle[kind] = members
 
 
-@cache
-def _controller() -> Any:
-    """threadpoolctl's controller, made once (it searches the process's libraries); None where it is not installed."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    return ThreadpoolController()
+if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
+    os.register_at_fork(after_in_child=_idle.clear)

@@ -543,8 +543,8 @@ def load(
         dtype: "float32", or "float64" for reference values (twice the memory, and slower).
         num_threads: None for all cores this process may use.
         deterministic: a text's vector is the same to the last bit alone, in any batch, with any number of threads;
-            sums are more exact, too.  Without it, vectors agree to 1e-5.  (Where threadpoolctl is missing, BLAS keeps
-            its own threads, and their number must be the same.)
+            sums are more exact, too.  Without it, vectors agree to 1e-5.  (A BLAS other than OpenBLAS
+            keeps its own threads where threadpoolctl is missing, and their number must be the same.)
         reproducible: the same bits on every machine too: whatever its processor, BLAS, operating system and byte order.
             Takes twice the time; more exact.  See `numroberta.arithmetic.reproducible`.
         low_memory: keep one layer's weights in memory; the same numbers.

@@ -126,7 +126,7 @@ def ceiling(folder: Path, threads: int) -> dict[str, Callable[[Any], Any]]:
     """The matrix products of a forward pass and nothing else, a thread per 512 columns, each with one BLAS thread."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from numroberta.arithmetic import schedule
+    from numroberta.arithmetic import blas
     from numroberta.arithmetic.encoder import Weights
     from numroberta.checkpoint import open_checkpoint
 
@@ -158,7 +158,7 @@ def ceiling(folder: Path, threads: int) -> dict[str, Callable[[Any], Any]]:
     def run(ids: Any) -> None:
         side_by_side = max(1, 512 // len(ids[0]))
         batches = [ids[first : first + side_by_side] for first in range(0, len(ids), side_by_side)]
-        with schedule.one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        with blas.one_blas_thread(), ThreadPoolExecutor(threads) as pool:
             list(pool.map(products, batches))
 
     return {"ids": run}
@@ -500,14 +500,14 @@ def tokenizer_table(quick: bool) -> Iterator[str]:
 
 def products_table() -> Iterator[str]:
     """The rate of `kernels.product` on one core where BLAS copies its operands first, and where it need not."""
-    from numroberta.arithmetic import kernels, schedule
+    from numroberta.arithmetic import blas, kernels
 
     rng, scratch = np.random.default_rng(0), kernels.Scratch(np.float32)
     weights = rng.standard_normal((24, 768, 768), np.float32)  # as many as DistilRoBERTa has of this shape
     for columns in (16, 32, 128):
         x = rng.standard_normal((768, columns), np.float32)
-        seconds: dict[int, list[float]] = {0: [], schedule.small_products(): []}  # one entry where BLAS always copies
-        with schedule.one_blas_thread():
+        seconds: dict[int, list[float]] = {0: [], blas.small_products(): []}  # one entry where BLAS always copies
+        with blas.one_blas_thread():
             for _ in range(9):
                 for small, taken in seconds.items():
                     start = time.perf_counter()

@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from numroberta.cli.commands import command_parser
 
 import numroberta
 from numroberta import cli
+from numroberta.cli.commands import command_parser
 from numroberta.corpus import growing
 
 TEXTS = ["the sand", "an inner thing", "the inner sand and " * 40]
