@@ -5,6 +5,7 @@ windows     how a text that is too long is cut
 bpe         byte-level BPE, the algorithm
 backends    a text's tokens by this project's BPE or by the tokenizers library
 files       what a folder's tokenizer files say
+frame       the special tokens around a text or a pair
 saving      a tokenizer as files
 unicode16   which characters are letters, numbers and white space, in Unicode 16
 words       tokens to words

@@ -6,9 +6,11 @@ For every text both give the same ids, pieces, character offsets and word number
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from numroberta.tokenizer.bpe import ByteLevelBPE, Memo, split
@@ -181,7 +183,7 @@ class TokenizersBackend:
 
 def _roberta_tokenizer(spec: TokenizerSpec) -> Any:
     """The library's tokenizer, built from the checked description so that both backends agree on it."""
-    from tokenizers import AddedToken as LibraryToken, Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers
 
     vocab = spec.vocab | {
         token.content: token.id for token in spec.added
@@ -189,31 +191,30 @@ def _roberta_tokenizer(spec: TokenizerSpec) -> Any:
     merges = [(left, right) for left, _, right in (line.partition(" ") for line in spec.merges)]
     library = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=spec.unk_token))
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spec.add_prefix_space)
-    library.add_tokens(
-        [
-            LibraryToken(
-                token.content,
-                special=token.special,
-                lstrip=token.lstrip,
-                rstrip=token.rstrip,
-                single_word=token.single_word,
-                normalized=token.normalized,
-            )
-            for token in spec.added
-        ]
-    )
+    library.add_tokens(list(map(_library_token, spec.added)))
     return library
+
+
+def _library_token(token: AddedToken) -> Any:
+    from tokenizers import AddedToken as LibraryToken
+
+    flags = {key: value for key, value in asdict(token).items() if key not in ("content", "id")}
+    return LibraryToken(token.content, **flags)
 
 
 def _foreign_tokenizer(spec: TokenizerSpec) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        library = Tokenizer.from_file(str(spec.path))
+        if spec.content is None:
+            library = Tokenizer.from_file(str(spec.path))
+        else:
+            library = Tokenizer.from_str(json.dumps(spec.content))
     except Exception as error:  # the library raises plain Exception
         raise ValueError(f"{spec.path} ({spec.foreign}): the tokenizers library cannot read it: {error}") from error
     library.no_truncation()
     library.no_padding()
+    library.add_tokens(list(map(_library_token, spec.added)))  # those that stand beside the main file
     return library
 
 

@@ -1,17 +1,18 @@
 """What a tokenizer's files say, checked: vocabulary, merges, added tokens, the frame of special tokens.
 
-A checkpoint folder has `tokenizer.json`, or `vocab.json` and `merges.txt`; beside either there may be
-`tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`, which have the last word as in transformers.
+A checkpoint folder has `tokenizer.json`, or `vocab.json` and `merges.txt`, or BERT's `vocab.txt`.  Beside it there may
+be `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`, which have the last word as they have in
+transformers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from numroberta.checkpoint import load_json
+from numroberta.tokenizer.frame import OF_CLASS, Frame, frames
 
 Json = dict[str, Any]
 
@@ -24,7 +25,9 @@ NAMES = {  # RoBERTa's own; a folder may name others
     "pad": "<pad>",
     "mask": "<mask>",
 }
-DEFAULT_MAX_LENGTH = 512
+BERT_NAMES = {"cls": "[CLS]", "sep": "[SEP]", "unk": "[UNK]", "pad": "[PAD]", "mask": "[MASK]"}
+FAMILY_OF_MODEL = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert", "bert": "Bert"}
+UNLIMITED = int(1e30)  # transformers' length of a tokenizer whose folder does not say one
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,15 @@ class AddedToken:
 
 @dataclass
 class TokenizerSpec:
-    """A checked description, enough to build either backend.
+    """A checked description, from which either backend can be built.
 
-    Where `foreign` is set (a few words saying which kind it is, SentencePiece's for one), the file is not byte-level
-    BPE: `vocab` and `merges` are empty and only the `tokenizers` library can run it.
+    `foreign` says in a few words what kind of tokenizer it is if it is not byte-level BPE: SentencePiece's, or BERT's
+    WordPiece.  Then `vocab` and `merges` are empty, and only the `tokenizers` library can run it.
     """
 
     path: Path
     foreign: str
+    content: Json | None  # of a foreign tokenizer that is not as its file says
     vocab: dict[str, int]
     merges: list[str]  # "left right", the first being the first to merge
     unk_token: str | None
@@ -57,24 +61,28 @@ class TokenizerSpec:
     add_prefix_space: bool
     trim_offsets: bool
     trim_keeps_prefix: bool  # the post-processor's own add_prefix_space: it leaves one leading space at the start
-    single: list[int | str]  # special ids, and "A" where the text goes
-    pair: list[int | str]  # the same with "A" and "B"
+    single: Frame
+    pair: Frame
+    uses_type_ids: bool  # whether the model gets the frame's types; otherwise all are 0
     names: dict[str, str]  # "mask": "<mask>"
     max_length: int
 
 
 def load_tokenizer_spec(path: str | Path) -> TokenizerSpec:
-    """The description of the tokenizer in a folder, or of a `tokenizer.json` or `vocab.json`.
+    """The description of the tokenizer in a folder, or of its `tokenizer.json`, `vocab.json` or `vocab.txt`.
 
-    Raises FileNotFoundError where files are missing and ValueError where they do not make sense together.
+    Raises:
+        FileNotFoundError: Files are missing.
+        ValueError: They are broken, or do not fit each other.
     """
     main = _main_file(Path(path))
-    content = load_json(main, dict)
     settings = _settings(main.parent)
-    if main.name == "tokenizer.json" or isinstance(content.get("model"), dict):
-        spec = _from_tokenizer_json(main, content, settings)
+    if main.name == "vocab.txt":
+        spec = _from_vocab_txt(main, settings)
     else:
-        spec = _from_vocab_and_merges(main, content, settings)
+        content = load_json(main, dict)
+        whole = main.name == "tokenizer.json" or isinstance(content.get("model"), dict)
+        spec = (_from_tokenizer_json if whole else _from_vocab_and_merges)(main, content, settings)
     return spec if spec.foreign else _checked(spec)
 
 
@@ -83,49 +91,77 @@ def _main_file(path: Path) -> Path:
         return path if path.name != "merges.txt" else path.with_name("vocab.json")
     if not path.is_dir():
         raise FileNotFoundError(
-            f"no tokenizer at {path}: expected a folder with tokenizer.json or vocab.json and merges.txt, "
-            "or the path of one of the two .json files"
+            f"no tokenizer at {path}: expected a folder with tokenizer.json, with vocab.json and merges.txt or with "
+            "vocab.txt, or the path of one of the three"
         )
     for name in ("tokenizer.json", "vocab.json"):
         if (path / name).is_file():
             return path / name
+    if (path / "bpe.codes").is_file():
+        raise FileNotFoundError(
+            f"{path} has PhoBERT's or BERTweet's tokenizer (bpe.codes), which has no tokenizer.json and cannot be "
+            "written as one: tokenize with transformers, and give the ids to numroberta.Roberta"
+        )
+    if (path / "vocab.txt").is_file():
+        return path / "vocab.txt"
     others = [name for name in ("sentencepiece.bpe.model", "spiece.model") if (path / name).is_file()]
-    found = f"only {others[0]}" if others else "neither"
+    what = f"only {others[0]}" if others else "none of them"
     raise FileNotFoundError(
-        f"{path} needs tokenizer.json, or vocab.json and merges.txt, and has {found}; transformers writes it: "
+        f"{path} needs tokenizer.json, or vocab.json and merges.txt, or vocab.txt, and has {what}; transformers writes "
+        "tokenizer.json (pip install transformers sentencepiece protobuf): "
         "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
     )
 
 
 def _settings(folder: Path) -> Json:
-    """special_tokens_map.json, then tokenizer_config.json over it; added_tokens.json under its own key."""
+    """special_tokens_map.json, then tokenizer_config.json over it; two more files under their own names."""
     settings: Json = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (folder / name).is_file():
             settings |= load_json(folder / name, dict)
-    if (folder / "added_tokens.json").is_file():
-        settings["added_tokens.json"] = load_json(folder / "added_tokens.json", dict)
+    for name in ("added_tokens.json", "config.json"):
+        if (folder / name).is_file():
+            settings[name] = load_json(folder / name, dict)
     return settings
+
+
+def _family(settings: Json) -> str | None:
+    """Which of transformers' tokenizers it is: "Roberta", "XLMRoberta", "Camembert", "Bert", or none of them.
+
+    transformers goes by the class that tokenizer_config.json names, and without one by the model's type.
+    """
+    named = settings.get("tokenizer_class")
+    if isinstance(named, str):
+        family = named.removesuffix("Fast").removesuffix("Tokenizer")
+        return family if family in OF_CLASS else None
+    model_type = settings.get("config.json", {}).get("model_type")
+    return FAMILY_OF_MODEL.get(model_type) if isinstance(model_type, str) else None
+
+
+def _uses_type_ids(settings: Json, family: str | None) -> bool:
+    """Whether transformers gives the model `token_type_ids`: RoBERTa's tokenizers do not, others do."""
+    inputs = settings.get("model_input_names")
+    return "token_type_ids" in inputs if isinstance(inputs, list) else family in ("Bert", None)
 
 
 def _from_tokenizer_json(path: Path, content: Json, settings: Json) -> TokenizerSpec:
     model = _part(path, content, "model")
     pre_tokenizer = _part(path, content, "pre_tokenizer")
-    processors = _flat(path, _part(path, content, "post_processor"))
+    processors = flat(path, _part(path, content, "post_processor"))
     foreign = _foreign(model, pre_tokenizer, _part(path, content, "normalizer"))
-    names = _names(settings)
+    family = _family(settings)
+    names = _names(settings, BERT_NAMES if family == "Bert" or model.get("type") == "WordPiece" else NAMES)
     added = [_added(path, entry) for entry in _part(path, content, "added_tokens", list)]
-    added = _override(path, added, settings)
+    added = _override(path, added, settings, names)
     vocab = {} if foreign else _vocab(path, model.get("vocab"))
-    ids = vocab | {token.content: token.id for token in added}
-    if foreign and isinstance(model.get("vocab"), list):  # Unigram: [piece, score] in the order of ids
-        ids = {entry[0]: n for n, entry in enumerate(model["vocab"])} | ids
-    single, pair = _frame(path, processors, names, ids)
+    ids = (vocab_of_foreign(model) if foreign else vocab) | {token.content: token.id for token in added}
+    single, pair = frames(path, processors, family, names, ids)
     trimmer = next((p for p in processors if p.get("type") in ("RobertaProcessing", "ByteLevel")), {})
     prefix = settings.get("add_prefix_space")
     return TokenizerSpec(
         path=path,
         foreign=foreign,
+        content=_with_berts_settings(content, settings) if family == "Bert" else None,
         vocab=vocab,
         merges=[] if foreign else _merges(path, model.get("merges")),
         unk_token=model.get("unk_token"),
@@ -135,6 +171,81 @@ def _from_tokenizer_json(path: Path, content: Json, settings: Json) -> Tokenizer
         trim_keeps_prefix=bool(trimmer.get("add_prefix_space", True) if prefix is None else prefix),
         single=single,
         pair=pair,
+        uses_type_ids=_uses_type_ids(settings, family),
+        names=names,
+        max_length=_max_length(settings),
+    )
+
+
+def vocab_of_foreign(model: Json) -> dict[str, int]:
+    """The id of each piece, as far as it can be told: Unigram lists [piece, score] in the order of ids."""
+    vocab = model.get("vocab")
+    if isinstance(vocab, list):
+        return {entry[0]: number for number, entry in enumerate(vocab) if isinstance(entry, list) and entry}
+    return vocab if isinstance(vocab, dict) else {}
+
+
+def _with_berts_settings(content: Json, settings: Json) -> Json | None:
+    """`tokenizer.json` with the case and accents that tokenizer_config.json gives; None if it has them already."""
+    normalizer = content.get("normalizer")
+    keys = {
+        "do_lower_case": "lowercase",
+        "strip_accents": "strip_accents",
+        "tokenize_chinese_chars": "handle_chinese_chars",
+    }
+    if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
+        return None
+    changed = normalizer | {own: settings[key] for key, own in keys.items() if key in settings}
+    return None if changed == normalizer else content | {"normalizer": changed}
+
+
+def _from_vocab_txt(path: Path, settings: Json) -> TokenizerSpec:
+    """BERT's WordPiece, of which the folder has the pieces alone, one per line."""
+    pieces = _lines(path)
+    if pieces and not pieces[-1]:
+        pieces.pop()  # what stands behind the last line's end
+    vocab = {piece.removesuffix("\r"): number for number, piece in enumerate(pieces)}
+    names = _names(settings, BERT_NAMES)
+    special = {token: vocab[token] for token in names.values() if token in vocab}
+    added = [_added(path, {"content": token, "id": number, "special": True}) for token, number in special.items()]
+    added = _override(path, added, settings, names)
+    single, pair = frames(path, [], "Bert", names, vocab | {token.content: token.id for token in added})
+    lower = settings.get("do_lower_case", True)
+    content = {
+        "version": "1.0",
+        "added_tokens": [asdict(token) for token in added],
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": settings.get("tokenize_chinese_chars", True),
+            "strip_accents": settings.get("strip_accents"),
+            "lowercase": lower,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": None,
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": names["unk"],
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": vocab,
+        },
+    }
+    return TokenizerSpec(
+        path=path,
+        foreign="a WordPiece model",
+        content=content,
+        vocab={},
+        merges=[],
+        unk_token=names["unk"],
+        added=added,
+        add_prefix_space=False,
+        trim_offsets=False,
+        trim_keeps_prefix=False,
+        single=single,
+        pair=pair,
+        uses_type_ids=_uses_type_ids(settings, "Bert"),
         names=names,
         max_length=_max_length(settings),
     )
@@ -144,25 +255,24 @@ def _from_vocab_and_merges(path: Path, content: Json, settings: Json) -> Tokeniz
     merges_path = path.with_name("merges.txt")
     if not merges_path.is_file():
         raise FileNotFoundError(f"{path} needs merges.txt beside it: copy it there, or use tokenizer.json")
-    try:
-        lines = merges_path.read_bytes().decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{merges_path} is not UTF-8 ({error}): download it again") from error
+    lines = [line.strip() for line in _lines(merges_path)]
     vocab = _vocab(path, content)
-    names = _names(settings)
+    names = _names(settings, NAMES)
     in_vocab = {name: vocab[name] for name in names.values() if name in vocab}
     added = [
-        _added(path, {"content": name, "id": n, "special": name in names.values(), "lstrip": name == names["mask"]})
-        for name, n in (in_vocab | settings.get("added_tokens.json", {})).items()
+        _added(path, {"content": name, "id": number, "special": True, "lstrip": name == names["mask"]})
+        for name, number in in_vocab.items()
     ]
-    added = _override(path, added, settings)
-    single, pair = _frame(path, [], names, vocab | {token.content: token.id for token in added})
+    added = _override(path, added, settings, names)
+    ids = vocab | {token.content: token.id for token in added}
+    single, pair = frames(path, [], "Roberta", names, ids)
     prefix = bool(settings.get("add_prefix_space", False))
     return TokenizerSpec(
         path=path,
         foreign="",
+        content=None,
         vocab=vocab,
-        merges=[line for line in (line.strip() for line in lines) if line and not line.startswith("#version")],
+        merges=[line for line in lines if line and not line.startswith("#version")],
         unk_token=None,
         added=added,
         add_prefix_space=prefix,
@@ -170,9 +280,18 @@ def _from_vocab_and_merges(path: Path, content: Json, settings: Json) -> Tokeniz
         trim_keeps_prefix=prefix,
         single=single,
         pair=pair,
+        uses_type_ids=_uses_type_ids(settings, "Roberta"),
         names=names,
         max_length=_max_length(settings),
     )
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file, without their ends; raises ValueError if it is not UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}): download it again") from error
 
 
 def _part(path: Path, content: Json, key: str, kind: type[dict[str, Any]] | type[list[Any]] = dict) -> Any:
@@ -255,8 +374,9 @@ def _checked(spec: TokenizerSpec) -> TokenizerSpec:
     return spec
 
 
-def _names(settings: Json) -> dict[str, str]:
-    return {kind: _content(settings.get(f"{kind}_token")) or name for kind, name in NAMES.items()}
+def _names(settings: Json, defaults: dict[str, str]) -> dict[str, str]:
+    given = {kind: _content(settings.get(f"{kind}_token")) for kind in NAMES}
+    return defaults | {kind: name for kind, name in given.items() if name}
 
 
 def _content(value: object) -> str | None:
@@ -275,9 +395,14 @@ def _added(path: Path, entry: object) -> AddedToken:
     return AddedToken(content, number, **flags)
 
 
-def _override(path: Path, added: list[AddedToken], settings: Json) -> list[AddedToken]:
-    """The flags that tokenizer_config.json and special_tokens_map.json give, over those in the main file."""
+def _override(path: Path, added: list[AddedToken], settings: Json, names: dict[str, str]) -> list[AddedToken]:
+    """The added tokens of the main file, with what the files beside it say of them, and with those that these add."""
     tokens = {token.content: token for token in added}
+    if "added_tokens_decoder" not in settings:  # which the versions since 2023 write instead of added_tokens.json
+        for content, number in settings.get("added_tokens.json", {}).items():
+            special = content in names.values()
+            token = _added(path, {"content": content, "id": number, "special": special, "normalized": not special})
+            tokens.setdefault(content, token)
     for kind in NAMES:
         entry = settings.get(f"{kind}_token")
         if isinstance(entry, dict) and _content(entry) in tokens:
@@ -290,55 +415,14 @@ def _override(path: Path, added: list[AddedToken], settings: Json) -> list[Added
     return [token for token in tokens.values() if token.content]
 
 
-def _flat(path: Path, processor: Json) -> list[Json]:
+def flat(path: Path, processor: Json) -> list[Json]:
     """The post-processors one by one, where a Sequence holds several."""
     if processor.get("type") != "Sequence":
         return [processor]
     return [part for part in _part(path, processor, "processors", list) if isinstance(part, dict)]
 
 
-def _frame(
-    path: Path, processors: Iterable[Json], names: dict[str, str], ids: dict[str, int]
-) -> tuple[list[int | str], list[int | str]]:
-    """The special tokens around one text and around two: RoBERTa's <s> A </s> and <s> A </s></s> B </s>."""
-
-    def number(token: str) -> int:
-        if not isinstance(token, str) or token not in ids:
-            raise ValueError(
-                f"{path}: the special token {token!r} is not in the vocabulary, and RoBERTa puts it around every text; "
-                'name the ones in use as "cls_token" and "sep_token" in tokenizer_config.json'
-            )
-        return ids[token]
-
-    for processor in processors:
-        if processor.get("type") == "TemplateProcessing":
-            return _template(path, processor, "single", number), _template(path, processor, "pair", number)
-        if processor.get("type") == "RobertaProcessing":
-            for name in ("cls", "sep"):
-                token, given = [*_part(path, processor, name, list), None, None][:2]
-                if not isinstance(token, str) or number(token) != given:
-                    raise ValueError(
-                        f"{path}: the post-processor's {name!r} is {processor.get(name)!r}, "
-                        f"expected a token and its id in the vocabulary ({ids.get(str(token))})"
-                    )
-                names[name] = token
-    first, last = number(names["cls"]), number(names["sep"])
-    return [first, "A", last], [first, "A", last, last, "B", last]
-
-
-def _template(path: Path, processor: Json, kind: str, number: Callable[[str], int]) -> list[int | str]:
-    """[{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}, …] -> [0, "A", …]"""
-    frame: list[int | str] = []
-    for part in _part(path, processor, kind, list):
-        known = part if isinstance(part, dict) else {}
-        special, sequence = (_part(path, known, key).get("id") for key in ("SpecialToken", "Sequence"))
-        frame.append(number(special) if special else sequence)
-    if [part for part in frame if isinstance(part, str)] != ["A", "B"][: 1 + (kind == "pair")]:
-        raise ValueError(f"{path}: the template {kind!r} gives {frame}, expected each text once")
-    return frame
-
-
 def _max_length(settings: Json) -> int:
-    """model_max_length; transformers writes 1e30 where nobody said."""
-    found = settings.get("model_max_length")
-    return found if isinstance(found, int) and 0 < found < 10**6 else DEFAULT_MAX_LENGTH
+    """model_max_length, or max_len as it was called once; UNLIMITED if the folder says neither."""
+    length = settings.get("model_max_length", settings.get("max_len"))
+    return length if isinstance(length, int) and 0 < length < 10**6 else UNLIMITED

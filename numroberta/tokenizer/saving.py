@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from numroberta.checkpoint import load_json, write_json
-from numroberta.tokenizer.files import TokenizerSpec
+from numroberta.tokenizer.files import UNLIMITED, TokenizerSpec, flat, vocab_of_foreign
+from numroberta.tokenizer.frame import FRAMING, Slot, robertas
 
 Json = dict[str, Any]
 
@@ -18,20 +19,22 @@ OTHER_CLASS = "PreTrainedTokenizerFast"
 
 def save_tokenizer(spec: TokenizerSpec, folder: Path) -> None:
     """Write `tokenizer.json` and `tokenizer_config.json` into a folder that exists."""
-    content = load_json(spec.path) | {"truncation": None, "padding": None} if spec.foreign else tokenizer_json(spec)
-    write_json(folder / "tokenizer.json", content)
     settings: Json = {f"{kind}_token": token for kind, token in spec.names.items()}
-    settings |= {
-        "added_tokens_decoder": {
-            str(token.id): {key: value for key, value in asdict(token).items() if key != "id"} for token in spec.added
-        },
-        "model_max_length": spec.max_length,
-        "tokenizer_class": OTHER_CLASS,
+    settings["added_tokens_decoder"] = {
+        str(token.id): {key: value for key, value in asdict(token).items() if key != "id"} for token in spec.added
     }
-    if not spec.foreign:
+    if spec.max_length < UNLIMITED:
+        settings["model_max_length"] = spec.max_length
+    if spec.foreign:
+        content = (spec.content or load_json(spec.path)) | {"truncation": None, "padding": None}
+        content["post_processor"] = _framed(spec, content)
+        settings["tokenizer_class"] = OTHER_CLASS
+        settings["model_input_names"] = ["input_ids", *["token_type_ids"] * spec.uses_type_ids, "attention_mask"]
+    else:
+        content = tokenizer_json(spec)
+        settings["tokenizer_class"] = ROBERTA_CLASS if is_robertas(spec) else OTHER_CLASS
         settings |= {"add_prefix_space": spec.add_prefix_space, "trim_offsets": spec.trim_offsets}
-        if is_robertas(spec):
-            settings["tokenizer_class"] = ROBERTA_CLASS
+    write_json(folder / "tokenizer.json", content)
     write_json(folder / "tokenizer_config.json", settings)
 
 
@@ -69,34 +72,43 @@ def tokenizer_json(spec: TokenizerSpec) -> Json:
 def _post_processor(spec: TokenizerSpec) -> Json:
     """What puts the special tokens around a text, and trims offsets."""
     trimming = {"trim_offsets": spec.trim_offsets, "add_prefix_space": spec.trim_keeps_prefix}
+    piece_of = _piece_of(spec, spec.vocab)
     if is_robertas(spec):
-        cls, sep = spec.single[0], spec.single[2]
-        piece_of = _piece_of(spec)
+        cls, sep = spec.single[0].part, spec.single[2].part
         return {"type": "RobertaProcessing", "sep": [piece_of[sep], sep], "cls": [piece_of[cls], cls], **trimming}
-    return {
-        "type": "Sequence",
-        "processors": [{"type": "ByteLevel", "use_regex": True, **trimming}, _template(spec)],
-    }
+    return _sequence({"type": "ByteLevel", "use_regex": True, **trimming}, _template(spec, piece_of))
+
+
+def _framed(spec: TokenizerSpec, content: Json) -> Json:
+    """The post-processor of a foreign tokenizer, with the frame in it, even if its class alone gave that before."""
+    own = content.get("post_processor")
+    if own and any(processor.get("type") in FRAMING for processor in flat(spec.path, own)):
+        return own
+    template = _template(spec, _piece_of(spec, vocab_of_foreign(content["model"])))
+    return _sequence(own, template) if own else template
+
+
+def _sequence(*processors: Json) -> Json:
+    return {"type": "Sequence", "processors": list(processors)}
 
 
 def is_robertas(spec: TokenizerSpec) -> bool:
     """Whether the frame is RoBERTa's: <s> A </s>, and <s> A </s></s> B </s>."""
     if len(spec.single) != 3:
         return False
-    cls, text, sep = spec.single
-    return text == "A" and spec.pair == [cls, "A", sep, sep, "B", sep]
+    cls, _, sep = (slot.part for slot in spec.single)
+    return isinstance(cls, int) and isinstance(sep, int) and (spec.single, spec.pair) == robertas(cls, sep)
 
 
-def _template(spec: TokenizerSpec) -> Json:
+def _template(spec: TokenizerSpec, piece_of: dict[int | str, str]) -> Json:
     """The frame as a TemplateProcessing."""
-    piece_of = _piece_of(spec)
 
-    def entry(part: int | str) -> Json:
-        if isinstance(part, str):
-            return {"Sequence": {"id": part, "type_id": 0}}
-        return {"SpecialToken": {"id": piece_of[part], "type_id": 0}}
+    def entry(slot: Slot) -> Json:
+        if isinstance(slot.part, str):
+            return {"Sequence": {"id": slot.part, "type_id": slot.type_id}}
+        return {"SpecialToken": {"id": piece_of[slot.part], "type_id": slot.type_id}}
 
-    special = {part for part in (*spec.single, *spec.pair) if not isinstance(part, str)}
+    special = {slot.part for slot in (*spec.single, *spec.pair) if not isinstance(slot.part, str)}
     return {
         "type": "TemplateProcessing",
         "single": list(map(entry, spec.single)),
@@ -108,7 +120,7 @@ def _template(spec: TokenizerSpec) -> Json:
     }
 
 
-def _piece_of(spec: TokenizerSpec) -> dict[int | str, str]:
+def _piece_of(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[int | str, str]:
     """The piece of each id."""
     pieces: dict[int | str, str] = {token.id: token.content for token in spec.added}
-    return pieces | {number: piece for piece, number in spec.vocab.items()}
+    return pieces | {number: piece for piece, number in vocab.items()}

@@ -30,12 +30,11 @@ from numroberta.checkpoint import refuse_lone_surrogates
 from numroberta.tokenizer.backends import PythonBackend, TokenizersBackend, Tokens, trimmed
 from numroberta.tokenizer.bpe import to_text
 from numroberta.tokenizer.files import TokenizerSpec, load_tokenizer_spec
-from numroberta.tokenizer.saving import save_tokenizer
+from numroberta.tokenizer.frame import BARE, Frame
 from numroberta.tokenizer.windows import Span, overlapping_windows
 
 Backend = Literal["python", "tokenizers"]
 Truncation = bool | Literal["longest_first", "only_first", "only_second"]
-Frame = list[int | str]  # special ids, and "A" and "B" where the texts go
 
 
 @dataclass
@@ -53,6 +52,7 @@ class Encoding:
     special_tokens_mask: list[int] = field(default_factory=list)  # 1 for the special tokens around the text
     word_ids: list[int | None] = field(default_factory=list)  # the word of its text; None for special tokens
     sequence_ids: list[int | None] = field(default_factory=list)  # 0 first text, 1 second, None special tokens
+    type_ids: list[int] = field(default_factory=list)  # 1 for the second text of BERT's pairs, else 0
     truncated: int = 0
     overflowing: list[Encoding] = field(default_factory=list)
 
@@ -70,15 +70,15 @@ class Tokenizer:
             The id is None if the vocabulary has no such token.
     """
 
-    bos_token: str
-    eos_token: str
+    bos_token: str | None = None  # BERT has none
+    eos_token: str | None = None
     cls_token: str
     sep_token: str
     unk_token: str
     pad_token: str
     mask_token: str
-    bos_token_id: int | None
-    eos_token_id: int | None
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
     cls_token_id: int | None
     sep_token_id: int | None
     unk_token_id: int | None
@@ -102,7 +102,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path, backend: Backend | None = None) -> Tokenizer:
-        """The tokenizer of a folder, of a `tokenizer.json`, or of a `vocab.json` with its `merges.txt`.
+        """The tokenizer of a folder, of a `tokenizer.json`, a `vocab.json` with its `merges.txt`, or a `vocab.txt`.
 
         Args:
             path: The folder or the file.
@@ -134,6 +134,8 @@ class Tokenizer:
 
         The folder must exist.  A tokenizer loaded from it gives the same encodings.
         """
+        from numroberta.tokenizer.saving import save_tokenizer  # which needs NumPy, as nothing else here does
+
         save_tokenizer(replace(self._spec, max_length=self.max_length), Path(folder))
 
     def for_words(self) -> Tokenizer:
@@ -277,15 +279,14 @@ class Tokenizer:
         return self._token_of.get(int(number))
 
     def _frame(self, texts: int, add_special_tokens: bool) -> Frame:
-        if add_special_tokens:
-            return self._spec.single if texts == 1 else self._spec.pair
-        return ["A"] if texts == 1 else ["A", "B"]
+        single, pair = (self._spec.single, self._spec.pair) if add_special_tokens else BARE
+        return single if texts == 1 else pair
 
     def _room(self, frame: Frame, truncation: Truncation, max_length: int | None) -> int | None:
         """How many tokens of text fit into the frame; None if nothing limits them."""
         if truncation is False:
             return None
-        texts = sum(isinstance(part, str) for part in frame)
+        texts = sum(isinstance(slot.part, str) for slot in frame)
         length = self.max_length if max_length is None else max_length
         room = length - (len(frame) - texts)
         if room < texts:
@@ -298,7 +299,8 @@ class Tokenizer:
     def _assemble(self, frame: Frame, tokens: list[Tokens], spans: tuple[Span, ...]) -> Encoding:
         """The encoding of one window of each text, in the frame of special tokens."""
         result = Encoding()
-        for part in frame:
+        for part, type_id in frame:
+            before = len(result.ids)
             if isinstance(part, str):
                 sequence = "AB".index(part)
                 window = tokens[sequence].window(*spans[sequence])
@@ -315,6 +317,7 @@ class Tokenizer:
                 result.special_tokens_mask.append(1)
                 result.word_ids.append(None)
                 result.sequence_ids.append(None)
+            result.type_ids += [type_id * self._spec.uses_type_ids] * (len(result.ids) - before)
         result.attention_mask = [1] * len(result.ids)
         result.truncated = sum(len(one.ids) for one in tokens) - sum(stop - start for start, stop in spans)
         return result
@@ -394,7 +397,7 @@ def _in_order(spans: list[list[Span]]) -> list[tuple[Span, ...]]:
 
 def _fill(frame: Frame, texts: list[list[int]]) -> list[int]:
     ids: list[int] = []
-    for part in frame:
+    for part, _ in frame:
         if isinstance(part, str):
             ids += texts["AB".index(part)]
         else:

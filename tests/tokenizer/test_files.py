@@ -95,9 +95,20 @@ def test_settings_beside_the_main_file_have_the_last_word(tmp_path):
     assert (mask.lstrip, mask.rstrip, mask.id) == (False, True, 4)
 
 
-def test_a_length_nobody_gave_is_512(tmp_path):
+def test_without_a_stated_length_nothing_is_cut(tmp_path):
+    """The model's positions limit a text then: 512 would cut a model of 1,024."""
     settings = {"model_max_length": 1000000000000000019884624838656}
-    assert load_tokenizer_spec(write(tmp_path, tokenizer=tokenizer_json(), tokenizer_config=settings)).max_length == 512
+    write(tmp_path, tokenizer=tokenizer_json())
+    for _ in range(2):
+        assert len(Tokenizer.load(tmp_path)("the low" * 500)) > 1000
+        write(tmp_path, tokenizer_config=settings)
+
+
+def test_max_len_is_the_old_name_of_the_length(tmp_path):
+    write(tmp_path, tokenizer=tokenizer_json(), tokenizer_config={"max_len": 40})
+    assert Tokenizer.load(tmp_path).max_length == 40
+    write(tmp_path, tokenizer_config={"max_len": 40, "model_max_length": 50})
+    assert Tokenizer.load(tmp_path).max_length == 50
 
 
 def test_tokens_added_later_are_found_in_text(tmp_path):
@@ -177,14 +188,14 @@ def test_broken_files_are_refused_in_one_sentence(tmp_path, files, sentence, bac
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected a folder with tokenizer\.json or vocab\.json"):
+    with pytest.raises(FileNotFoundError, match=r"expected a folder with tokenizer\.json, with vocab\.json"):
         Tokenizer.load(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="has neither"):
+    with pytest.raises(FileNotFoundError, match="has none of them"):
         Tokenizer.load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"merges\.txt beside it"):
         Tokenizer.load(write(tmp_path, vocab=VOCAB))
     (tmp_path / "vocab.json").rename(tmp_path / "sentencepiece.bpe.model")
-    with pytest.raises(FileNotFoundError, match=r"only sentencepiece\.bpe\.model; transformers writes it"):
+    with pytest.raises(FileNotFoundError, match=r"only sentencepiece\.bpe\.model; transformers writes tok"):
         Tokenizer.load(tmp_path)
 
 
