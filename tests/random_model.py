@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from numroberta.arithmetic.roberta import Roberta
-from numroberta.checkpoint.checkpoint import encoder_shapes, head_shapes
+from numroberta.checkpoint import encoder_shapes, head_shapes
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.tokenizer.bpe import BYTE_TO_SYMBOL
 
