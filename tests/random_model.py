@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from numroberta.arithmetic.roberta import Roberta
-from numroberta.checkpoint.checkpoint import encoder_shapes, head_shapes
+from numroberta.checkpoint import encoder_shapes, head_shapes
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.safetensors_file import load_safetensors
 from numroberta.checkpoint.writing import write_safetensors

@@ -63,7 +63,7 @@ class Weights(NamedTuple):
 
     word: Array  # (vocab, hidden)
     position: Array  # (positions, hidden)
-    token_type: Array  # (1, hidden)
+    token_type: Array  # (types, hidden)
     embedding_norm: Norm
     layers: tuple[Layer, ...]
     pooler: Linear | None
@@ -123,6 +123,7 @@ class Texts(NamedTuple):
 
     ids: Array  # (n,)
     positions: Array  # (n,), the rows of the position table
+    type_ids: Array  # (n,), the rows of the table of token types
     spans: list[slice]
 
 
@@ -167,7 +168,7 @@ def forward(
         The states and their spans, in scratch memory: use or copy them before the next text is run.
     """
     config = plan.config
-    states = States(embed(weights, texts.ids, texts.positions, config.layer_norm_eps), texts.spans)
+    states = States(embed(weights, texts, config.layer_norm_eps), texts.spans)
     if done:
         done("embeddings")
     if trace.hidden_states is not None:
@@ -188,11 +189,11 @@ def forward(
     return states
 
 
-def embed(weights: Weights, ids: Array, positions: Array, eps: float) -> Array:
-    """LayerNorm(word + position + token type), ids and positions (n,) -> (hidden, n)."""
-    rows = weights.word[ids]  # (n,) -> (n, hidden)
-    rows += weights.position[positions]
-    rows += weights.token_type[0]
+def embed(weights: Weights, texts: Texts, eps: float) -> Array:
+    """LayerNorm(word + position + token type), (n,) -> (hidden, n)."""
+    rows = weights.word[texts.ids]  # (n,) -> (n, hidden)
+    rows += weights.position[texts.positions]
+    rows += weights.token_type[texts.type_ids] if texts.type_ids.any() else weights.token_type[0]
     x = np.ascontiguousarray(rows.T)  # (n, hidden) -> (hidden, n)
     kernels.layer_norm(x, *weights.embedding_norm, eps)
     return x

@@ -111,7 +111,7 @@ class Reproducible:
     ) -> States:
         """Ids to the last hidden state, as `encoder.forward`, whose arguments these are; in the model's dtype."""
         scratch = Scratch(np.float64)
-        states = States(self.embed(texts.ids, texts.positions), texts.spans)
+        states = States(self.embed(texts), texts.spans)
         if done:
             done("embeddings")
         if trace.hidden_states is not None:
@@ -132,9 +132,9 @@ class Reproducible:
                 done(f"encoder.layer.{index}")
         return States(states.x.astype(self.dtype), states.spans)
 
-    def embed(self, ids: Array, positions: Array) -> Array:
-        """LayerNorm(word + position + token type), ids and positions (n,) -> (hidden, n)."""
-        rows = {"word": ids, "position": positions, "token_type": np.zeros_like(ids)}
+    def embed(self, texts: Texts) -> Array:
+        """LayerNorm(word + position + token type), (n,) -> (hidden, n)."""
+        rows = {"word": texts.ids, "position": texts.positions, "token_type": texts.type_ids}
         x: Any = 0.0
         for table, numbers in rows.items():
             name = f"embeddings.{table}_embeddings"
@@ -307,7 +307,7 @@ class Recorder(Reproducible):
     def record(self, ids: Array, positions: Array) -> dict[str, Array]:
         """Every activation by name, the heads' too: (features, n), (heads, queries, keys), or (features, 1) of <s>."""
         trace = Trace(None, [])
-        text = Texts(ids, positions, [slice(0, len(ids))])
+        text = Texts(ids, positions, np.zeros_like(ids), [slice(0, len(ids))])
         with blas.one_blas_thread():
             x = self.forward(text, schedule.alone(Scratch(np.float64)), trace=trace).x
             for index, (probs,) in enumerate(trace.attentions or ()):

@@ -19,6 +19,10 @@ Array = NDArray[Any]
 R = TypeVar("R")
 
 
+# A text as `Roberta.run` takes it: ids, positions (see `position_ids`) and, unless all are 0, token types; (n,) each.
+TextInput = tuple[Array, Array] | tuple[Array, Array, Array]
+
+
 class RobertaOutput(NamedTuple):
     """What `Roberta` returns: transformers' names, order and shapes; b texts of at most n tokens; padding is zero."""
 
@@ -70,19 +74,30 @@ class Roberta:
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,
+        token_type_ids: ArrayLike | None = None,
         *,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> RobertaOutput:
         """Token ids to hidden states.
 
-        input_ids: (b, n) integers.  attention_mask: (b, n), 1 = a token, 0 = padding, anywhere; None: all 1.
-        Raises ValueError for another shape, an id outside the vocabulary, or more tokens than there are positions.
+        Args:
+            input_ids: (b, n) integers.
+            attention_mask: (b, n), 1 = a token, 0 = padding, anywhere; None: all 1.
+            token_type_ids: (b, n), rows of the table of token types, which BERT has two of; None: all 0.
+            output_hidden_states, output_attentions: give those of every layer.
+
+        Raises:
+            ValueError: For another shape, an id outside the vocabulary or a type outside its table, or more tokens
+                than there are positions.
         """
         ids, mask = self.checked(input_ids, attention_mask)
         positions = self.position_ids(ids)
+        types = np.zeros_like(ids) if token_type_ids is None else np.asarray(token_type_ids)
+        if types.shape != ids.shape:
+            raise ValueError(f"token_type_ids has shape {types.shape}, expected that of input_ids, {ids.shape}")
         b, n = ids.shape
-        texts = [(ids[i, mask[i]], positions[i, mask[i]]) for i in range(b)]
+        texts = [(ids[i, mask[i]], positions[i, mask[i]], types[i, mask[i]]) for i in range(b)]
         outputs = self.run(
             texts,
             lambda output: output._replace(last_hidden_state=output.last_hidden_state.copy()),
@@ -113,7 +128,12 @@ class Roberta:
         )
 
     def position_ids(self, ids: Array) -> Array:
-        """Rows of the position table, (…, n) -> (…, n): tokens count from pad_token_id + 1, padding is not counted."""
+        """Rows of the position table, (…, n) -> (…, n).
+
+        RoBERTa counts tokens from pad_token_id + 1 and leaves padding out; BERT counts every place from 0.
+        """
+        if self.config.first_position == 0:
+            return np.broadcast_to(np.arange(ids.shape[-1]), ids.shape)
         is_token = ids != self.config.pad_token_id
         return self.config.pad_token_id + np.cumsum(is_token, axis=-1) * is_token
 
@@ -135,7 +155,7 @@ class Roberta:
 
     def run(
         self,
-        texts: Sequence[tuple[Array, Array]],
+        texts: Sequence[TextInput],
         use: Callable[[TextOutput], R],
         *,
         wanted: Sequence[Array] | None = None,
@@ -146,7 +166,7 @@ class Roberta:
         """Run texts of token ids, and give what `use` makes of each one's output, in the texts' order.
 
         Args:
-            texts: (ids, positions) each, (n,) integers; see `position_ids`.
+            texts: (ids, positions) each, (n,) integers, see `position_ids`; or (ids, positions, token types).
             use: called once for each text, on the thread that computed it, in any order.
             wanted: for each text the numbers of the tokens whose last hidden state `use` needs; the last layer
                 computes only those.
@@ -159,7 +179,7 @@ class Roberta:
             trace = Trace([] if output_hidden_states else None, [] if output_attentions else None)
             return lambda share: self._run_group([texts[i] for i in group], use, share, chosen, trace)
 
-        lengths = [len(ids) for ids, _ in texts]
+        lengths = [len(text[0]) for text in texts]
         groups = schedule.groups(
             lengths, most_texts, one_text_each=self.deterministic and not self.exact, at_least=self.num_threads
         )
@@ -176,14 +196,17 @@ class Roberta:
 
     def _run_group(
         self,
-        texts: list[tuple[Array, Array]],
+        texts: list[TextInput],
         use: Callable[[TextOutput], R],
         share: Share,
         wanted: list[Array] | None,
         trace: Trace,
     ) -> list[R]:
-        spans = encoder.side_by_side([len(ids) for ids, _ in texts])
-        batch = Texts(np.concatenate([ids for ids, _ in texts]), np.concatenate([p for _, p in texts]), spans)
+        spans = encoder.side_by_side([len(text[0]) for text in texts])
+        types = np.concatenate([text[2] if len(text) == 3 else np.zeros_like(text[0]) for text in texts])
+        self._check_types(types)
+        ids, positions = (np.concatenate([text[i] for text in texts]) for i in (0, 1))
+        batch = Texts(ids, positions, types, spans)
         # Windows takes the pages of a mapped file back by itself.
         done = self._give_pages_back if self.low_memory and hasattr(mmap, "MADV_DONTNEED") else None
         if self.exact:
@@ -201,6 +224,15 @@ class Roberta:
             )
             for i, (span, columns) in enumerate(zip(spans, last.spans, strict=True))
         ]
+
+    def _check_types(self, types: Array) -> None:
+        rows = self.config.type_vocab_size
+        lowest, highest = types.min(initial=0), types.max(initial=0)
+        if lowest < 0 or highest >= rows:
+            raise ValueError(
+                f"a token type of {lowest if lowest < 0 else highest}, expected 0 to {rows - 1}: the "
+                "tokenizer marks the texts of a pair, and this model's table of types is too small for it"
+            )
 
     def _give_pages_back(self, module: str) -> None:
         """Free the memory of a module's weights; the next text reads them from the file again."""
@@ -221,7 +253,8 @@ class Roberta:
         mask = np.ones(ids.shape, bool) if attention_mask is None else np.asarray(attention_mask) != 0
         if mask.shape != ids.shape:
             raise ValueError(f"attention_mask has shape {mask.shape}, expected that of input_ids, {ids.shape}")
-        longest = int((ids != self.config.pad_token_id).sum(axis=1).max(initial=0))
+        counted = ids != self.config.pad_token_id if self.config.first_position else np.ones_like(mask)
+        longest = int(counted.sum(axis=1).max(initial=0))
         if longest > self.config.max_length:
             raise ValueError(f"a text of {longest} tokens; this model has positions for {self.config.max_length}")
         return ids, mask

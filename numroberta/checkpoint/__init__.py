@@ -5,6 +5,7 @@ folder             what lies in a folder
 config             `config.json`, checked
 heads              each head's tensors, their shapes, what it reads
 hub                from a name to a folder
+names              tensors' names in files and here, and their shapes
 safetensors_file   the mapped tensors of a safetensors file
 writing            safetensors files and whole folders, written
 json_file          JSON, with a sentence for what is wrong
@@ -19,7 +20,6 @@ from numroberta import door
 if TYPE_CHECKING:
     from numroberta.checkpoint.checkpoint import (
         Checkpoint as Checkpoint,
-        encoder_shapes as encoder_shapes,
         open_checkpoint as open_checkpoint,
     )
     from numroberta.checkpoint.config import RobertaConfig as RobertaConfig
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from numroberta.checkpoint.hub import HUB_FILES as HUB_FILES, find_folder as find_folder
     from numroberta.checkpoint.json_file import load_json as load_json
+    from numroberta.checkpoint.names import encoder_shapes as encoder_shapes
     from numroberta.checkpoint.safetensors_file import (
         load_safetensors as load_safetensors,
         open_safetensors as open_safetensors,
@@ -67,7 +68,6 @@ __getattr__, __dir__ = door(
         "checkpoint": (
             "Checkpoint",
             "open_checkpoint",
-            "encoder_shapes",
         ),
         "config": ("RobertaConfig",),
         "errors": (
@@ -95,6 +95,7 @@ __getattr__, __dir__ = door(
             "find_folder",
         ),
         "json_file": ("load_json",),
+        "names": ("encoder_shapes",),
         "safetensors_file": (
             "load_safetensors",
             "open_safetensors",

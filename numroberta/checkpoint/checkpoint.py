@@ -17,8 +17,9 @@ from numroberta import warn
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.errors import CheckpointError, listed, show
 from numroberta.checkpoint.folder import find_model_folder, load_config, open_weights
-from numroberta.checkpoint.heads import DECODER, DECODER_BIAS, WORDS, head_shapes, linear_shapes, norm_shapes
+from numroberta.checkpoint.heads import DECODER, DECODER_BIAS, WORDS, head_shapes
 from numroberta.checkpoint.hub import find_folder
+from numroberta.checkpoint.names import UNUSED, canonical_name, encoder_shapes, settle_berts_classifier
 from numroberta.checkpoint.safetensors_file import Array, Shape, StoredTensor
 
 # The dtypes that weights may have in a file, and their names.
@@ -135,47 +136,6 @@ def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None
     return Checkpoint(os.fspath(name), folder, model_folder, config, files, stored)
 
 
-# --- Names and shapes ---------------------------------------------------------------------------------------
-
-
-def canonical_name(name: str) -> str:
-    """A tensor's name in this package, from any of the names that it has in checkpoints.
-
-    >>> canonical_name("roberta.embeddings.LayerNorm.gamma")
-    'embeddings.LayerNorm.weight'
-    """
-    name = name.removeprefix("roberta.")
-    # TensorFlow's names for layer norm, in checkpoints of 2019.
-    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
-        if name.endswith(old):
-            name = name.removesuffix(old) + new
-    return name
-
-
-# Buffers that early versions of transformers saved; they hold 0, 1, 2, … and zeros.
-BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
-
-
-def encoder_shapes(config: RobertaConfig) -> dict[str, Shape]:
-    """The shapes of the tensors that every checkpoint has, by canonical name.  A linear layer's weight is (out, in)."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    shapes: dict[str, Shape] = {
-        WORDS: (config.vocab_size, hidden),
-        "embeddings.position_embeddings.weight": (config.max_position_embeddings, hidden),
-        "embeddings.token_type_embeddings.weight": (config.type_vocab_size, hidden),
-    }
-    shapes |= norm_shapes("embeddings.LayerNorm", hidden)
-    for i in range(config.num_hidden_layers):
-        layer = f"encoder.layer.{i}"
-        for part in ("self.query", "self.key", "self.value", "output.dense"):
-            shapes |= linear_shapes(f"{layer}.attention.{part}", hidden, hidden)
-        shapes |= norm_shapes(f"{layer}.attention.output.LayerNorm", hidden)
-        shapes |= linear_shapes(f"{layer}.intermediate.dense", inner, hidden)
-        shapes |= linear_shapes(f"{layer}.output.dense", hidden, inner)
-        shapes |= norm_shapes(f"{layer}.output.LayerNorm", hidden)
-    return shapes
-
-
 def _name_tensors(folder: Path, in_files: Mapping[str, StoredTensor], config: RobertaConfig) -> dict[str, StoredTensor]:
     """The tensors under their canonical names, checked: all there, of the shapes and dtypes that they must have."""
     stored: dict[str, StoredTensor] = {}
@@ -183,9 +143,10 @@ def _name_tensors(folder: Path, in_files: Mapping[str, StoredTensor], config: Ro
         canonical = canonical_name(name)
         if canonical in stored:
             raise CheckpointError(f"{folder} has two tensors for {canonical}, one of them {show(name)}")
-        if canonical not in BUFFERS:
+        if not canonical.startswith(UNUSED):
             stored[canonical] = tensor
     _settle_decoder(stored, config)
+    stored = settle_berts_classifier(stored, config)
 
     expected = encoder_shapes(config)
     for shapes in head_shapes(config, own_decoder=DECODER in stored or not config.tie_word_embeddings).values():

@@ -8,8 +8,9 @@ from typing import Any
 
 from numroberta.checkpoint.errors import ConfigError, show
 
-# The same encoder under three names; XLM-RoBERTa and CamemBERT differ in vocabulary and training only.
-MODEL_TYPES = ("roberta", "xlm-roberta", "camembert")
+# The same encoder under four names.  XLM-RoBERTa and CamemBERT differ from RoBERTa in vocabulary and training only;
+# BERT counts positions from 0 and gives the second text of a pair a type of its own.
+MODEL_TYPES = ("roberta", "xlm-roberta", "camembert", "bert")
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 # A size no checkpoint reaches: keeps a hostile config.json from asking for endless lists of tensors.
@@ -53,9 +54,14 @@ class RobertaConfig:
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def first_position(self) -> int:
+        """The row of the position table for a text's first token: 0 in BERT, `pad_token_id + 1` in RoBERTa."""
+        return 0 if self.model_type == "bert" else self.pad_token_id + 1
+
+    @property
     def max_length(self) -> int:
-        """Most tokens in one text: positions count from `pad_token_id + 1`, so 514 rows hold 512 tokens."""
-        return self.max_position_embeddings - self.pad_token_id - 1
+        """Most tokens of one text; RoBERTa's 514 rows of positions, counted from 2, hold 512 tokens."""
+        return self.max_position_embeddings - self.first_position
 
     @property
     def num_labels(self) -> int:
@@ -102,9 +108,9 @@ class RobertaConfig:
             max_position_embeddings=_size(values, "max_position_embeddings"),
             type_vocab_size=_size(values, "type_vocab_size", default=2),
             layer_norm_eps=_layer_norm_eps(values),
-            pad_token_id=_token_id(values, "pad_token_id", 1),
-            bos_token_id=_optional_token_id(values, "bos_token_id", 0),
-            eos_token_id=_optional_token_id(values, "eos_token_id", 2),
+            pad_token_id=_token_id(values, "pad_token_id", 0 if model_type == "bert" else 1),
+            bos_token_id=_optional_token_id(values, "bos_token_id", None if model_type == "bert" else 0),
+            eos_token_id=_optional_token_id(values, "eos_token_id", None if model_type == "bert" else 2),
             model_type=model_type,
             architectures=architectures,
             id2label=_labels(values),
@@ -122,7 +128,7 @@ class RobertaConfig:
         if config.max_length < 1:
             raise ConfigError(
                 f"max_position_embeddings {config.max_position_embeddings} leaves no room for a token: positions "
-                f"start at pad_token_id + 1 = {config.pad_token_id + 1}"
+                f"start at pad_token_id + 1 = {config.first_position}"
             )
         return config
 
@@ -131,8 +137,9 @@ def _model_type(values: Mapping[str, Any], architectures: tuple[str, ...]) -> st
     value = values.get("model_type")
     if value is None:
         # Configs written before 2020 have no model_type; their class name tells.
-        if any(name.startswith("Roberta") for name in architectures):
-            return "roberta"
+        for start, model_type in (("Roberta", "roberta"), ("Bert", "bert")):
+            if any(name.startswith(start) for name in architectures):
+                return model_type
         raise ConfigError(f"model_type is missing; supported are {', '.join(MODEL_TYPES)}")
     if value not in MODEL_TYPES:
         raise ConfigError(f"model_type is {show(value)}, another architecture; supported are {', '.join(MODEL_TYPES)}")
@@ -146,7 +153,7 @@ def _refuse_what_is_not_computed(values: Mapping[str, Any]) -> None:
             f"position_embedding_type is {show(positions)}; this encoder computes 'absolute' positions only"
         )
     activation = values.get("hidden_act", "gelu")
-    if activation != "gelu":
+    if activation not in ("gelu", "gelu_python"):  # the same function
         raise ConfigError(
             f"hidden_act is {show(activation)}; this encoder computes 'gelu' only (the exact one, with erf)"
         )
@@ -177,8 +184,12 @@ def _token_id(values: Mapping[str, Any], key: str, default: int) -> int:
     return int(value)
 
 
-def _optional_token_id(values: Mapping[str, Any], key: str, default: int) -> int | None:
-    return None if values.get(key, default) is None else _token_id(values, key, default)
+def _optional_token_id(values: Mapping[str, Any], key: str, default: int | None) -> int | None:
+    """The id of a token that nothing is computed with: where transformers allows several, the first."""
+    value = values.get(key, default)
+    if isinstance(value, list) and value and all(_is_int(number) for number in value):
+        value = value[0]
+    return None if value is None else _token_id({key: value}, key, 0)
 
 
 def _layer_norm_eps(values: Mapping[str, Any]) -> float:
@@ -205,16 +216,20 @@ def _names(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
 def _labels(values: Mapping[str, Any]) -> dict[int, str]:
     value = values.get("id2label")
     if value is None:
-        number = _size(values, "num_labels", default=2, most=MOST_LABELS)
+        number = values.get("num_labels")
+        number = 2 if number is None else number
+        if not _is_int(number) or not 0 <= number <= MOST_LABELS:
+            raise ConfigError(f"num_labels is {show(number)}; expected a whole number from 0 to {MOST_LABELS}")
         return {i: f"LABEL_{i}" for i in range(number)}
     if not isinstance(value, Mapping):
         raise ConfigError(f"id2label is {show(value)}; expected an object such as {{'0': 'negative'}}")
     labels: dict[int, str] = {}
     for key, label in value.items():
-        if not isinstance(label, str):
+        # `run_glue.py` writes numbers for the labels of a data set that has numbers.
+        if not isinstance(label, str | int | float):
             raise ConfigError(f"id2label gives {show(key)} the label {show(label)}; expected a string")
         try:
-            labels[int(key)] = label
+            labels[int(key)] = str(label)
         except (TypeError, ValueError):
             raise ConfigError(f"id2label has the key {show(key)}; expected a label number such as '0'") from None
     return labels

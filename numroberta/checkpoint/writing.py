@@ -20,6 +20,7 @@ import numpy as np
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.errors import CheckpointError, show
 from numroberta.checkpoint.hub import WEIGHTS
+from numroberta.checkpoint.names import name_in_file
 from numroberta.checkpoint.safetensors_file import DTYPES, Array
 
 BLOCK = 1 << 20  # elements that are converted at a time: a table of words is never in memory twice
@@ -150,7 +151,7 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 # What transformers calls a model with each head; without one it is the encoder alone.
-CLASSES = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
+CLASSES = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert", "bert": "Bert"}
 HEAD_CLASSES = {
     "lm_head.": "ForMaskedLM",
     "classifier.dense.": "ForSequenceClassification",
@@ -159,9 +160,7 @@ HEAD_CLASSES = {
 }
 
 
-def write_checkpoint(
-    folder: Path, tensors: Mapping[str, Array], config: RobertaConfig, dtype: str = "float32"
-) -> tuple[str, ...]:
+def write_checkpoint(folder: Path, tensors: Mapping[str, Array], config: RobertaConfig, dtype: str = "float32") -> None:
     """Write `config.json` and `model.safetensors` as `save_pretrained` of transformers does.
 
     Args:
@@ -169,19 +168,9 @@ def write_checkpoint(
         tensors: By canonical name, see `Checkpoint`.  What heads there are is known by their tensors.
         config: The config; its `architectures` and `dtype` are set to what is written.
         dtype: "float32", "float16", "bfloat16" or "float64".
-
-    Returns:
-        The class of transformers that the folder is for, as it stands in the config's `architectures`.
     """
     head = next((suffix for start, suffix in HEAD_CLASSES.items() if any(n.startswith(start) for n in tensors)), None)
-    architectures = (CLASSES[config.model_type] + (head or "Model"),)
-    prefix = "roberta." if head else ""  # `RobertaModel` has no prefix, and every model with a head calls it roberta
-
-    def name_in_file(name: str) -> str:
-        return prefix + name if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
-
-    write_safetensors(
-        folder / WEIGHTS, {name_in_file(name): array for name, array in tensors.items()}, {"format": "pt"}, dtype
-    )
-    write_json(folder / "config.json", config.to_dict() | {"architectures": list(architectures), "dtype": dtype})
-    return architectures
+    in_file = {name_in_file(name, config, head is not None): array for name, array in tensors.items()}
+    write_safetensors(folder / WEIGHTS, in_file, {"format": "pt"}, dtype)
+    architectures = [CLASSES[config.model_type] + (head or "Model")]
+    write_json(folder / "config.json", config.to_dict() | {"architectures": architectures, "dtype": dtype})

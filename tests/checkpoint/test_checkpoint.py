@@ -20,13 +20,12 @@ import safetensors.numpy
 
 from numroberta.checkpoint import folder as folder_module, hub
 from numroberta.checkpoint.checkpoint import (
-    canonical_name,
-    encoder_shapes,
     head_shapes,
     open_checkpoint,
 )
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.errors import CheckpointError, ConfigError
+from numroberta.checkpoint.names import canonical_name, encoder_shapes
 
 SMALL = {
     "model_type": "roberta",

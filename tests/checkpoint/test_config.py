@@ -93,6 +93,17 @@ def test_without_id2label_labels_are_numbered_as_transformers_numbers_them():
     assert RobertaConfig.from_dict({**VALID, "num_labels": 1}).id2label == {0: "LABEL_0"}
 
 
+def test_odd_values_that_change_nothing_are_no_reason_to_refuse():
+    config = RobertaConfig.from_dict({**VALID, "eos_token_id": [2, 3], "hidden_act": "gelu_python", "num_labels": None})
+    assert config.eos_token_id == 2
+    assert config.num_labels == 2
+
+
+def test_labels_that_are_numbers_are_read_as_text():
+    """`run_glue.py` writes them for data sets whose labels are numbers."""
+    assert RobertaConfig.from_dict({**VALID, "id2label": {"0": 0, "1": 1.5}}).id2label == {0: "0", 1: "1.5"}
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -104,10 +115,13 @@ def test_without_id2label_labels_are_numbered_as_transformers_numbers_them():
         ({"is_encoder_decoder": True}, "is_encoder_decoder is true"),
         ({"pruned_heads": {"0": [1]}}, "pruned_heads is {'0': [1]}"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}"),
-        ({"model_type": "bert"}, "model_type is 'bert', another architecture; supported are roberta, xlm-roberta"),
+        (
+            {"model_type": "electra"},
+            "model_type is 'electra', another architecture; supported are roberta, xlm-roberta",
+        ),
         ({"model_type": "xlm-roberta-xl"}, "model_type is 'xlm-roberta-xl', another architecture"),
         ({"model_type": ["roberta"]}, "model_type is ['roberta'], another architecture"),
-        ({"model_type": None}, "model_type is missing; supported are roberta, xlm-roberta, camembert"),
+        ({"model_type": None}, "model_type is missing; supported are roberta, xlm-roberta, camembert, bert"),
     ],
 )
 def test_what_the_encoder_does_not_compute_is_refused_by_name(changes, sentence):
@@ -134,11 +148,11 @@ def test_what_the_encoder_does_not_compute_is_refused_by_name(changes, sentence)
         ({"pad_token_id": None}, "pad_token_id is None; expected a token id"),
         ({"pad_token_id": 100}, "pad_token_id 100 is outside vocab_size 100"),
         ({"pad_token_id": 19}, "max_position_embeddings 20 leaves no room for a token"),
-        ({"eos_token_id": [2, 3]}, "eos_token_id is [2, 3]; expected a token id"),
+        ({"eos_token_id": ["2"]}, "eos_token_id is ['2']; expected a token id"),
         ({"architectures": "RobertaModel"}, "architectures is 'RobertaModel'; expected a list of names"),
         ({"id2label": ["a", "b"]}, "id2label is ['a', 'b']; expected an object"),
         ({"id2label": {"zero": "a"}}, "id2label has the key 'zero'; expected a label number"),
-        ({"id2label": {"0": 7}}, "id2label gives '0' the label 7; expected a string"),
+        ({"id2label": {"0": [7]}}, "id2label gives '0' the label [7]; expected a string"),
         ({"problem_type": "ranking"}, "problem_type is 'ranking'; expected null or one of regression"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes'; expected true or false"),
         ({"dtype": 32}, "dtype is 32; expected a name"),
@@ -192,7 +206,7 @@ def test_any_json_gives_a_usable_config_or_one_sentence(changes):
 
 @pytest.mark.parity
 class TestAgainstTransformers:
-    @pytest.fixture(params=["RobertaConfig", "XLMRobertaConfig", "CamembertConfig"])
+    @pytest.fixture(params=["RobertaConfig", "XLMRobertaConfig", "CamembertConfig", "BertConfig"])
     def theirs(self, request):
         return getattr(pytest.importorskip("transformers"), request.param)
 

@@ -10,7 +10,7 @@ import pytest
 import numroberta
 from numroberta.corpus.job import Job, embed_files
 from numroberta.corpus.row import BadRow
-from numroberta.model import stream
+from numroberta.model import blocks
 
 TEXTS = ["the sand", "an inner thing", "the inner sand and " * 40]
 BODIES = ["another text", "and one more", "b"]
@@ -149,7 +149,7 @@ def begin(embed, **options):
             raise Died
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "WINDOW", 2)
+        patch.setattr(blocks, "BLOCK", 2)
         with pytest.raises(Died):
             embed(report=die, **options)
 
