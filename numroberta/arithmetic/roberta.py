@@ -62,6 +62,7 @@ class Roberta:
         self.dtype = np.dtype(dtype)
         self.num_threads = num_threads or schedule.available_cores()
         self.deterministic = deterministic
+        self.reproducible = reproducible
         self.low_memory = low_memory
         tensors = {name: tensor.astype(self.dtype, copy=False) for name, tensor in checkpoint.tensors.items()}
         self.tensors = tensors

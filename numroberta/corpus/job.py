@@ -102,6 +102,7 @@ class Job:
             "model": fingerprint(encoder),
             "dtype": f"{encoder.model.dtype} in {self.dtype}",
             "deterministic": encoder.model.deterministic,
+            "reproducible": encoder.model.reproducible,
             "pooling": self.pooling or "the model's",
             "normalize": self.normalize_embeddings,
             "long": self.long,
