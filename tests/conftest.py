@@ -37,16 +37,23 @@ OPTIONAL = ("hypothesis", "safetensors", "tokenizers")  # which test files impor
 NOT_COLLECTED: dict[str, list[str]] = {}
 
 
+def imports_at_its_top(path):
+    """The packages that a file of the tests imports when it is collected, through other files of the tests too."""
+    imported = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+    own = [other for name in imported if (other := ROOT / "tests" / f"{name.replace('.', '/')}.py").is_file()]
+    return {name.split(".")[0] for name in imported}.union(*map(imports_at_its_top, own))
+
+
 def pytest_ignore_collect(collection_path):
     """True for a file that cannot be imported here."""
     if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
         return None
-    imported = set()
-    for node in ast.parse(collection_path.read_text("utf-8")).body:
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module.split(".")[0])
+    imported = imports_at_its_top(collection_path)
     missing = [name for name in OPTIONAL if name in imported and find_spec(name) is None]
     if missing:
         NOT_COLLECTED[collection_path.relative_to(ROOT).as_posix()] = missing

@@ -1,21 +1,23 @@
 """Full-size DistilRoBERTa weights from a fixed rule, so that nothing of 330 MB needs to be downloaded or committed.
 
-`python scripts/reference/seeded.py FOLDER` writes a checkpoint folder (config.json, model.safetensors) with the
-geometry of distilroberta-base and the two habits of trained RoBERTa that make rounding errors visible: peaked
-attention, and a few hidden dimensions that are ten times larger than the rest.
+`python scripts/reference/seeded.py FOLDER` writes a checkpoint folder: config.json, model.safetensors, and the
+tokenizer of `tiny`, whose tokens are the first of the many that this model has.  It has the geometry of
+distilroberta-base and the two habits of trained RoBERTa that make rounding errors visible: peaked attention, and a few
+hidden dimensions that are ten times larger than the rest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from numroberta.checkpoint import write_safetensors
+from numroberta.checkpoint import find_folder, write_safetensors
 
 DISTILROBERTA: dict[str, Any] = {
     "architectures": ["RobertaForMaskedLM"],
@@ -93,11 +95,13 @@ def weights(config: dict[str, Any] = DISTILROBERTA) -> dict[str, np.ndarray]:
 
 
 def write(folder: Path, config: dict[str, Any] = DISTILROBERTA) -> Path:
-    """A checkpoint folder with these weights, named as transformers' save_pretrained names them."""
+    """A checkpoint folder with these weights, named as transformers' save_pretrained names them, and a tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     named = {name if name.startswith("lm_head.") else f"roberta.{name}": t for name, t in weights(config).items()}
     write_safetensors(folder / "model.safetensors", named, {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(find_folder("tiny") / name, folder)
     return folder
 
 

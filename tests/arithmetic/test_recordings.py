@@ -20,7 +20,7 @@ INPUTS = ("input_ids", "attention_mask")
 CLOSE = 1e-12
 
 # RMS error of numroberta's float32 as a multiple of PyTorch's own, of the last hidden state and of the pooled vector.
-MOST_DEFAULT, MOST_DETERMINISTIC = 1.25, 1.0
+MOST = {"default": 1.25, "deterministic": 1.0, "reproducible": 1.0}
 
 
 def recording(name):
@@ -83,20 +83,21 @@ def test_the_textbook_in_float64_is_pytorch_too_and_the_bench_says_so(name, fold
     assert parity.compare(FOLDER / f"{name}.safetensors", mine, model=folder_of[name]).alike
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("arithmetic", MOST)
 @pytest.mark.parametrize("name", ALL)
-def test_float32_is_as_near_to_float64_as_pytorchs_float32(name, deterministic, folder_of):
+def test_float32_is_as_near_to_float64_as_pytorchs_float32(name, arithmetic, folder_of):
     """Measured on AMD Zen 4 (in the order of ALL): default 0.61, 1.09, 1.12; deterministic 0.45, 0.73, 0.80.
 
     With OPENBLAS_CORETYPE=Haswell: default 0.59, 1.05, 0.94; deterministic 0.52, 0.84, 0.73.
+    Reproducible, everywhere: 0.29, 0.66, 0.75.
     """
     tensors, metadata = recording(name)
     theirs = json.loads(metadata["float32_error"])
     exact = {key: value for key, value in tensors.items() if key in theirs}
-    model = numroberta.load(folder_of[name], deterministic=deterministic).model
+    model = numroberta.load(folder_of[name], **({} if arithmetic == "default" else {arithmetic: True})).model
     ours = record.errors(computed(model, tensors), exact, tensors["attention_mask"])
     ratios = {key: [ours[key][i] / theirs[key][i] for i in (0, 1)] for key in ours}
     for key in ("encoder.layer.5.output", "pooler"):
         if key in ratios:
             print(f"{name} {key}: RMS {ratios[key][1]:.2f} (ours {ours[key][1]:.2g}), max {ratios[key][0]:.2f}")
-            assert ratios[key][1] <= (MOST_DETERMINISTIC if deterministic else MOST_DEFAULT)
+            assert ratios[key][1] <= MOST[arithmetic]

@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+from conftest import ROOT
 
 import numroberta
 from numroberta import parity
@@ -52,3 +53,31 @@ def test_another_file_is_refused(content, tmp_path):
     path.write_text(content, encoding="latin-1")
     with pytest.raises(ValueError, match="numroberta fingerprint"):
         parity.read_fingerprint(path)
+
+
+def rows_of_readme():
+    """(model, dtype, hashes) of README's table."""
+    section = (ROOT / "README.md").read_text("utf-8").partition("## The same bits everywhere")[2].partition("\n## ")[0]
+    rows = [line.strip("| \n").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    names = [name.strip("`") for name in rows[0][2:]]
+    return [(model.strip("`"), dtype, dict(zip(names, hashes, strict=True))) for model, dtype, *hashes in rows[2:]]
+
+
+@pytest.fixture(scope="module")
+def seeded_folder(full_size_folder, tmp_path_factory):
+    """What `seeded.py` writes: the weights of the other tests, and the tokenizer of `tiny`."""
+    folder = tmp_path_factory.mktemp("seeded")
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).symlink_to(full_size_folder / name)
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).symlink_to(ROOT / "numroberta" / "tiny" / name)
+    return folder
+
+
+@pytest.mark.parametrize("row", rows_of_readme(), ids=lambda row: f"{row[0]} {row[1]}")
+def test_readme_has_the_fingerprints_of_this_machine_which_are_those_of_every_machine(row, request):
+    """Where an intended change of the arithmetic or of `tiny` makes them other ones, the table is what must change."""
+    name, dtype, hashes = row
+    folder = "tiny" if name == "tiny" else request.getfixturevalue("seeded_folder")
+    found = parity.fingerprint(numroberta.load(folder, dtype=dtype, reproducible=True))
+    assert {name: f"`{found[name][:16]}`" for name in hashes} == hashes
