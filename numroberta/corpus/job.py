@@ -102,6 +102,7 @@ class Job:
             "model": fingerprint(encoder),
             "dtype": f"{encoder.model.dtype} in {self.dtype}",
             "deterministic": encoder.model.deterministic,
+            "reproducible": encoder.model.exact is not None,
             "pooling": self.pooling or "the model's",
             "normalize": self.normalize_embeddings,
             "long": self.long,
@@ -166,7 +167,7 @@ def embed_files(
         errors: "stop" raises BadRow at a bad row; "skip" gives it a zero vector, passes a sentence to `log`, and lists
             it in OUTPUT.skipped.jsonl.
         resume: Go on with what an earlier run left.  Where the encoder is deterministic, the file has the same bytes
-            as if nothing had happened.
+            as if nothing had happened.  A complete file is left as it is.
         overwrite: Replace an output that is there, and drop what an earlier run left.
         report: Called at the start and after each block.
         log: Called with a sentence for each row that is skipped.

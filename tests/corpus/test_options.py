@@ -10,7 +10,7 @@ import pytest
 import numroberta
 from numroberta.corpus.job import Job, embed_files
 from numroberta.corpus.row import BadRow
-from numroberta.model import stream
+from numroberta.model import blocks
 
 TEXTS = ["the sand", "an inner thing", "the inner sand and " * 40]
 BODIES = ["another text", "and one more", "b"]
@@ -149,7 +149,7 @@ def begin(embed, **options):
             raise Died
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "WINDOW", 2)
+        patch.setattr(blocks, "BLOCK", 2)
         with pytest.raises(Died):
             embed(report=die, **options)
 
@@ -204,11 +204,12 @@ def other_encoder(small_folder, tmp_path):
     ("change", "name"),
     [
         ({"deterministic": False}, "deterministic"),
+        ({"reproducible": True}, "reproducible"),
         ({"dtype": "float64"}, "dtype"),
         ({"file": "config.json", "before": '"num_attention_heads": ', "after": '"num_attention_heads":  '}, "model"),
         ({"file": "vocab.json", "before": "{", "after": "{ "}, "model"),
     ],
-    ids=["deterministic", "dtype", "config.json", "tokenizer"],
+    ids=["deterministic", "reproducible", "dtype", "config.json", "tokenizer"],
 )
 def test_a_job_is_not_resumed_with_another_model(change, name, embed, other_encoder):
     begin(embed)

@@ -8,7 +8,7 @@ from numroberta.corpus import parquet
 from numroberta.corpus.job import embed_files
 from numroberta.corpus.row import BadRow
 from numroberta.corpus.rows import Rows
-from numroberta.model import stream
+from numroberta.model import blocks
 
 arrow = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -48,7 +48,7 @@ def test_every_column_comes_back_beside_the_vectors(exact, tmp_path, column):
 
 def test_an_output_of_several_row_groups_has_each_row_once(exact, tmp_path, monkeypatch):
     """As a file of more than 8,192 rows has them."""
-    monkeypatch.setattr(stream, "WINDOW", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
     monkeypatch.setattr(parquet, "ROW_GROUP", 8)
     (tmp_path / "in.txt").write_text("".join(f"the sand {n}\n" for n in range(30)))
     embed_files(exact, [tmp_path / "in.txt"], tmp_path / "out.parquet")
@@ -86,7 +86,7 @@ def test_a_value_that_no_column_takes_is_named_and_the_job_goes_on_when_it_is_me
 
 
 def test_a_field_that_is_new_after_the_first_block_is_named(exact, tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "WINDOW", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
     source = tmp_path / "in.jsonl"
     source.write_text('{"text": "a"}\n' * 4 + '{"text": "a", "new": 1}\n')
     with pytest.raises(ValueError, match=r"in\.jsonl, line 5: no row of the first block.* field 'new': write \.jsonl"):
