@@ -167,7 +167,7 @@ def embed_files(
         errors: "stop" raises BadRow at a bad row; "skip" gives it a zero vector, passes a sentence to `log`, and lists
             it in OUTPUT.skipped.jsonl.
         resume: Go on with what an earlier run left.  Where the encoder is deterministic, the file has the same bytes
-            as if nothing had happened.
+            as if nothing had happened.  A complete file is left as it is.
         overwrite: Replace an output that is there, and drop what an earlier run left.
         report: Called at the start and after each block.
         log: Called with a sentence for each row that is skipped.

@@ -135,15 +135,7 @@ CASES = {
         for case in (output, pooling, normalize, dtype, field, format, long, errors, resume, overwrite, quiet)
     },
 }
-OF_THE_MODEL = {  # options and what `numroberta.load` must be given
-    ("--model", "MODEL"): {},
-    ("--revision", "main"): {"revision": "main"},
-    ("--threads", "3"): {"num_threads": 3},
-    ("--deterministic",): {"deterministic": True},
-    ("--low-memory",): {"low_memory": True},
-    ("--dtype", "float64"): {"dtype": "float64"},
-}
-PLAIN = {"dtype": "float32", "num_threads": None, "deterministic": False, "low_memory": False, "revision": None}
+OF_EVERY_MODEL = {"model", "revision", "threads", "deterministic", "reproducible", "low_memory"}  # see test_options.py
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -151,29 +143,8 @@ def test_an_option_does_what_it_says(case, embed, small):
     case(embed, small)
 
 
-@pytest.mark.parametrize(("options", "expected"), OF_THE_MODEL.items(), ids=lambda value: str(value))
-@pytest.mark.parametrize("command", ["print", "file", "search"])
-def test_an_option_about_the_model_reaches_it(command, options, expected, files, small, small_folder, monkeypatch):
-    given = []
-
-    def load(name, **arguments):
-        given.append((str(name), arguments))
-        return small
-
-    np.save(files / "v.npy", np.ones((3, 24), np.float32))
-    arguments = {
-        "print": ["embed", "the sand"],
-        "file": ["embed", "the sand", "-o", str(files / "a.npy")],
-        "search": ["search", "x", "--vectors", str(files / "v.npy"), "--texts", str(files / "in.jsonl")],
-    }[command]
-    monkeypatch.setattr("numroberta.model.load", load)
-    assert cli.main([*arguments, *options]) == 0
-    assert given == [("MODEL" if "MODEL" in options else "tiny", {**PLAIN, **expected})]
-
-
 def test_the_list_of_options_is_complete():
-    about_the_model = {options[0].strip("-").replace("-", "_") for options in OF_THE_MODEL}
-    assert set(CASES) | about_the_model == options_of("embed")
+    assert set(CASES) | OF_EVERY_MODEL == options_of("embed")
 
 
 def options_of(command):

@@ -82,10 +82,10 @@ def test_jsonl_keeps_each_object_as_it_was_written_and_every_bit_of_the_vector(e
     (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n")
     embed_files(exact, [tmp_path / "in.jsonl"], tmp_path / f"out{suffix}", dtype=dtype)
     data = (tmp_path / f"out{suffix}").read_bytes()
-    found = (gzip.decompress(data) if suffix == ".jsonl.gz" else data).decode().splitlines()
-    assert found[0].startswith('{"text":"the sand",  "big":12345678901234567890, "x":1.10, "x":2, "embedding": [')
-    assert found[1].startswith('{ "text" : "an \\u00e9", "embedding": [')
-    vectors = np.array([json.loads(line)["embedding"] for line in found], dtype)
+    written = (gzip.decompress(data) if suffix == ".jsonl.gz" else data).decode().splitlines()
+    assert written[0].startswith('{"text":"the sand",  "big":12345678901234567890, "x":1.10, "x":2, "embedding": [')
+    assert written[1].startswith('{ "text" : "an \\u00e9", "embedding": [')
+    vectors = np.array([json.loads(line)["embedding"] for line in written], dtype)
     np.testing.assert_array_equal(vectors, exact.encode(["the sand", "an é"]).astype(dtype))
 
 
@@ -181,10 +181,10 @@ def test_skipped_rows_have_zero_vectors_and_a_list(exact, tmp_path, short_blocks
         vectors = np.stack(pyarrow.parquet.read_table(output)["embedding"].to_numpy())
     else:
         data = gzip.decompress(output.read_bytes()) if suffix.endswith("gz") else output.read_bytes()
-        found = [json.loads(line) for line in data.splitlines()]
-        vectors = np.array([row["embedding"] for row in found], np.float32)
-        assert found[2]["id"] == 2
-        assert found[1]["error"].startswith("not JSON")
+        written = [json.loads(line) for line in data.splitlines()]
+        vectors = np.array([row["embedding"] for row in written], np.float32)
+        assert written[2]["id"] == 2
+        assert written[1]["error"].startswith("not JSON")
     np.testing.assert_array_equal(vectors[[0, 4]], exact.encode(["row 0", "row 4"]))
     assert not vectors[1:4].any()
 
@@ -268,11 +268,11 @@ def unfinished(request, exact, tmp_path_factory):
 
 
 @settings(max_examples=30)
-@given(told=st.floats(0, 1), more=st.floats(0, 1), noise=st.binary(max_size=20))
-def test_half_written_blocks_and_journal_lines_are_made_again(exact, unfinished, told, more, noise):
+@given(listed=st.floats(0, 1), more=st.floats(0, 1), noise=st.binary(max_size=20))
+def test_half_written_blocks_and_journal_lines_are_made_again(exact, unfinished, listed, more, noise):
     """What a power cut may leave: the journal up to any byte, and of what it does not tell, anything."""
     source, output, partial, journal, whole = unfinished
-    kept = journal[: round(told * len(journal))]
+    kept = journal[: round(listed * len(journal))]
     lines = [json.loads(line) for line in kept.splitlines(keepends=True)[1:] if line.endswith(b"\n")]
     least = lines[-1]["bytes"] if lines else 0
     output.unlink(missing_ok=True)
@@ -349,8 +349,8 @@ def test_ctrl_c_and_sigterm_end_in_a_sentence_and_can_be_resumed(tmp_path, small
     assert len(said.splitlines()) == 2
     assert not output.exists()
     done = json.loads(journal.read_bytes().splitlines()[-1])["note"]["summary"]["texts"]
-    told = int(re.search(r"([\d,]+) texts safe", said)[1].replace(",", ""))
-    assert told in (done, done - 16)  # one window less where the signal came between its journal line and its report
+    safe = int(re.search(r"([\d,]+) texts safe", said)[1].replace(",", ""))
+    assert safe in (done, done - 16)  # one block less where the signal came between its journal line and its report
     source.write_text("".join(f"the sand {n}\n" for n in range(done + 40)))  # the rest was not read: it may change
     assert run("embed", "-f", source, "-o", output, "--model", small_folder, "--resume", "-q") == 0
     assert np.load(output).shape == (done + 40, 24)
@@ -372,7 +372,7 @@ def test_packed_output_has_the_same_bytes_whenever_it_is_made(exact, texts, tmp_
     assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
 
 
-def test_a_changed_model_option_or_input_is_told_and_errors_may_change(exact, texts, tmp_path, short_blocks):
+def test_a_changed_model_option_or_input_is_named_and_errors_may_change(exact, texts, tmp_path, short_blocks):
     output = tmp_path / "out.npy"
     with pytest.raises(Died):
         embed_files(exact, [texts], output, report=_die_after(2))
@@ -515,7 +515,7 @@ def test_the_summary_counts_and_quiet_says_nothing(tmp_path, small_folder, capsy
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_bad_row_is_told_with_what_to_do(tmp_path, small_folder, capsys):
+def test_a_bad_row_comes_with_what_to_do(tmp_path, small_folder, capsys):
     (tmp_path / "in.txt").write_bytes(b"the sand\n\xff\n")
     assert run("embed", "-f", tmp_path / "in.txt", "-o", tmp_path / "out.npy", "--model", small_folder) == 2
     said = capsys.readouterr().err
@@ -523,7 +523,7 @@ def test_a_bad_row_is_told_with_what_to_do(tmp_path, small_folder, capsys):
     assert "mend it, or leave such rows out with --errors skip" in said
 
 
-def test_many_skipped_rows_are_told_of_ten_times_only(tmp_path, small_folder, capsys):
+def test_many_skipped_rows_are_named_ten_times_only(tmp_path, small_folder, capsys):
     source = tmp_path / "in.jsonl"
     source.write_text("broken\n" * 30)
     assert run("embed", "-f", source, "-o", tmp_path / "a.npy", "--model", small_folder, "--errors", "skip") == 0

@@ -204,11 +204,12 @@ def other_encoder(small_folder, tmp_path):
     ("change", "name"),
     [
         ({"deterministic": False}, "deterministic"),
+        ({"reproducible": True}, "reproducible"),
         ({"dtype": "float64"}, "dtype"),
         ({"file": "config.json", "before": '"num_attention_heads": ', "after": '"num_attention_heads":  '}, "model"),
         ({"file": "vocab.json", "before": "{", "after": "{ "}, "model"),
     ],
-    ids=["deterministic", "dtype", "config.json", "tokenizer"],
+    ids=["deterministic", "reproducible", "dtype", "config.json", "tokenizer"],
 )
 def test_a_job_is_not_resumed_with_another_model(change, name, embed, other_encoder):
     begin(embed)

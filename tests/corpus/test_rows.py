@@ -170,16 +170,16 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "told"), BAD)
-def test_a_bad_row_is_named_with_file_line_and_cause_or_skipped(tmp_path, name, data, told):
+@pytest.mark.parametrize(("name", "data", "message"), BAD)
+def test_a_bad_row_is_named_with_file_line_and_cause_or_skipped(tmp_path, name, data, message):
     more = b'{"text": "after"}\n' if name == "a.jsonl" else b"9,after\n" if name == "a.csv" else b"after\n"
     path = write(tmp_path / name, data + more)
-    with pytest.raises(BadRow, match=f"{name}, {told}"):
+    with pytest.raises(BadRow, match=f"{name}, {message}"):
         texts_of(path)
     rows = list(Rows([path], skip_bad=True))
     assert [row.text for row in rows[1:]] == [None, "after"]
     assert rows[1].cause
-    assert rows[1].line == int(told.split(":")[0].split()[1])
+    assert rows[1].line == int(message.split(":")[0].split()[1])
 
 
 @pytest.mark.parametrize("cut", [8, -9, -4])
@@ -279,8 +279,8 @@ def test_any_texts_come_back_from_jsonl_and_from_any_row_on(tmp_path_factory, te
     path = tmp_path_factory.mktemp("rows") / "a.jsonl"
     write(path, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
     rows = Rows([path])
-    found = [(row.text, rows.bookmark) for row in rows]
-    assert [text for text, _ in found] == texts
+    read = [(row.text, rows.bookmark) for row in rows]
+    assert [text for text, _ in read] == texts
     if texts:
         number = data.draw(st.integers(0, len(texts) - 1))
-        assert texts_of(path, behind=found[number][1]) == texts[number + 1 :]
+        assert texts_of(path, behind=read[number][1]) == texts[number + 1 :]

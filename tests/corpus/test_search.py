@@ -1,10 +1,13 @@
 """Exact search: the ranking is that of all cosines, whatever the block, and says what does not fit."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from numroberta import cli
+from numroberta.cli.commands import command_parser
 from numroberta.corpus import search
 from numroberta.corpus.search import nearest, open_vectors
 
@@ -16,10 +19,10 @@ def test_the_ranking_is_that_of_all_cosines_sorted(rows, k, block, seed):
     queries = rng.standard_normal((3, 4)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "BLOCK", block * 16)
-        found = nearest(queries, vectors, k)
+        ranking = nearest(queries, vectors, k)
     unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     norms = np.linalg.norm(vectors, axis=1)
-    for query, hits in zip(unit, found, strict=True):
+    for query, hits in zip(unit, ranking, strict=True):
         usable = np.flatnonzero(norms)
         scores = vectors[usable] @ query / norms[usable]
         assert len(hits) == min(k, len(usable))
@@ -31,8 +34,8 @@ def test_the_ranking_is_that_of_all_cosines_sorted(rows, k, block, seed):
 
 def test_equal_scores_keep_the_order_of_rows_across_blocks(monkeypatch):
     monkeypatch.setattr(search, "BLOCK", 64)
-    found = nearest(np.ones((1, 4)), np.ones((50, 4), np.float16), 6)
-    assert [hit.row for hit in found[0]] == [0, 1, 2, 3, 4, 5]
+    ranking = nearest(np.ones((1, 4)), np.ones((50, 4), np.float16), 6)
+    assert [hit.row for hit in ranking[0]] == [0, 1, 2, 3, 4, 5]
 
 
 def test_equal_scores_keep_the_order_of_rows_where_many_are_equal():
@@ -103,3 +106,52 @@ def test_the_command_finds_the_text_itself_first_and_shows_where_it_is(tmp_path,
     texts.write_text('{"text": "the sand"}\n')
     assert cli.main(["search", "x", *search_them]) == 2
     assert "4 vectors, and --texts has 1 rows: expected the same files" in capsys.readouterr().err
+
+
+@pytest.fixture
+def searched(tmp_path, small, small_folder, capsys):
+    """Run `numroberta search` in three rows of two fields; what it prints, as (score, place, text)."""
+    rows = [("the sand", "b"), ("an inner thing", "the sand"), ("and more", "c")]
+    lines = "".join(f"{json.dumps({'text': text, 'body': body})}\n" for text, body in rows)
+    for name in ("in.jsonl", "in.dat"):
+        (tmp_path / name).write_text(lines)
+    for name, texts in (("v", [row[0] for row in rows]), ("bodies", [row[1] for row in rows])):
+        np.save(tmp_path / f"{name}.npy", small.encode(texts))
+    np.save(tmp_path / "cls.npy", small.encode([row[0] for row in rows], pooling="cls"))
+
+    def run(*options, vectors="v.npy", texts="in.jsonl", query="the sand", code=0):
+        command = ["search", query, "--vectors", tmp_path / vectors, "--texts", tmp_path / texts, *options]
+        assert cli.main([*map(str, command), "--model", str(small_folder)]) == code
+        ranks = [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()[1:]]
+        return [(float(score), place, text) for _, score, place, text in ranks]
+
+    return run
+
+
+def test_every_option_of_search_does_what_it_says(searched):
+    assert searched()[0] == (1.0, "in.jsonl:1", "the sand")
+    assert searched(query="an inner thing")[0] == (1.0, "in.jsonl:2", "an inner thing")
+    assert searched("--field", "body", vectors="bodies.npy")[0] == (1.0, "in.jsonl:2", "the sand")
+    assert len(searched()) == 3
+    assert len(searched("-k", "2")) == 2
+    assert searched("--pooling", "cls", vectors="cls.npy")[0][0] == 1.0
+    assert searched(vectors="cls.npy")[0][0] < 0.999
+    assert searched(texts="in.dat", code=2) == []
+    assert searched("--format", "jsonl", texts="in.dat") == [
+        (score, place.replace("jsonl", "dat"), text) for score, place, text in searched()
+    ]
+
+
+def test_that_is_all_options():
+    (parsers,) = (action for action in command_parser()._actions if action.choices)
+    of_every_model = {
+        "model",
+        "revision",
+        "dtype",
+        "threads",
+        "deterministic",
+        "reproducible",
+        "low_memory",
+    }  # tests/cli
+    tried = {"queries", "vectors", "texts", "k", "pooling", "field", "format"}
+    assert {action.dest for action in parsers.choices["search"]._actions} - {"help"} == tried | of_every_model
