@@ -9,6 +9,7 @@ CLASSES = {
     "token classification": "RobertaForTokenClassification",
     "question answering": "RobertaForQuestionAnswering",
     "pooler": "RobertaModel",
+    "encoder": "RobertaModel",
 }
 ENCODER = ("embeddings.", "encoder.", "pooler.")
 
@@ -27,9 +28,10 @@ def pytorch(weights, config, head, dtype, **more):
         "problem_type": config.problem_type,
         "tie_word_embeddings": "lm_head.decoder.weight" not in weights,
     }
-    model = getattr(transformers, CLASSES[head])(transformers.RobertaConfig(**(sizes | options | more)))
+    own = {"add_pooling_layer": False} if head == "encoder" else {}
+    model = getattr(transformers, CLASSES[head])(transformers.RobertaConfig(**(sizes | options | more)), **own)
     model = model.to(getattr(torch, dtype))
-    prefix = "" if head == "pooler" else "roberta."
+    prefix = "" if head in ("pooler", "encoder") else "roberta."
     named = {prefix + name if name.startswith(ENCODER) else name: array for name, array in weights.items()}
     if head == "masked language model":
         named |= {"lm_head.decoder.weight": weights.get("lm_head.decoder.weight", weights[WORDS])}

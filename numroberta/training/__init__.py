@@ -1,6 +1,7 @@
 """Gradients, optimizer, fine-tuning: a checkpoint becomes one's own, without PyTorch.
 
-finetune    `finetune`: a file of labelled texts in, a folder out
+finetuning  `finetune`: a file of labelled texts in, a folder out
+function    `loss_and_gradients`, for a loop of one's own
 loop        epochs, scores, the best one kept
 state       what an interrupted run needs to go on
 data        files to texts and labels
@@ -24,7 +25,7 @@ from numroberta import door
 
 if TYPE_CHECKING:
     from numroberta.training import metrics as metrics
-    from numroberta.training.finetune import TASKS as TASKS, Result as Result, finetune as finetune
+    from numroberta.training.finetuning import TASKS as TASKS, Result as Result, finetune as finetune
     from numroberta.training.function import loss_and_gradients as loss_and_gradients
     from numroberta.training.loop import Diverged as Diverged, Plan as Plan, Progress as Progress
     from numroberta.training.optimizer import AdamW as AdamW, linear_schedule as linear_schedule
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = door(
     __name__,
     {
-        "finetune": ("TASKS", "Result", "finetune"),
+        "finetuning": ("TASKS", "Result", "finetune"),
         "function": ("loss_and_gradients",),
         "loop": ("Diverged", "Plan", "Progress"),
         "optimizer": ("AdamW", "linear_schedule"),

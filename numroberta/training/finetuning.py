@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def finetune(
     data: str | Path,
     out: str | Path,
     *,
-    model: str = "tiny",
+    model: str | os.PathLike[str] = "tiny",
     revision: str | None = None,
     eval_data: str | Path | None = None,
     text: str = "text",
@@ -158,7 +159,7 @@ def finetune(
     plan = Plan(epochs, batch_size, learning_rate, warmup, patience, seed)
     settings = {
         "task": task,
-        "model": model,
+        "model": os.fspath(model),
         "revision": revision,
         "data": sha256(data),
         "eval_data": eval_data and sha256(eval_data),
