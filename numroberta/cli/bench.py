@@ -41,11 +41,16 @@ def run_trace(options: argparse.Namespace) -> None:
 def add_compare(parsers: Parsers) -> None:
     parser = parsers.add_parser("compare", help="where another program's activations first differ, and why")
     parser.add_argument("reference", type=Path, metavar="REFERENCE", help="what `numroberta trace` wrote")
-    parser.add_argument("mine", type=Path, metavar="MINE", help="the other program's: .safetensors or .npz")
+    parser.add_argument(
+        "mine", type=Path, metavar="MINE", help="the other program's: .safetensors, .npz, .npy, .json or a folder"
+    )
     parser.add_argument("--model", help="the weights, for the diagnosis (default: the reference's)")
-    parser.add_argument("--map", type=Path, metavar="FILE", help="JSON object from my names to the reference's")
+    parser.add_argument(
+        "--map", type=Path, metavar="FILE", help="JSON object from my names to the reference's; {n}: a number"
+    )
     parser.add_argument("--rtol", type=float, help="accept |mine - reference| <= atol + rtol * |reference| instead")
     parser.add_argument("--atol", type=float, help="of the tolerance that follows from dtype and depth")
+    parser.add_argument("--seconds", type=float, help="to look for the mistake (default: 5, for large models 60)")
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.set_defaults(run=run_compare)
 
@@ -55,13 +60,27 @@ def run_compare(options: argparse.Namespace) -> int:
 
     names = parity.load_names(options.map) if options.map else {}
     comparison = parity.compare(
-        options.reference, options.mine, model=options.model, rtol=options.rtol, atol=options.atol, names=names
+        options.reference,
+        options.mine,
+        model=options.model,
+        rtol=options.rtol,
+        atol=options.atol,
+        names=names,
+        seconds=options.seconds,
+        progress=show_progress if sys.stderr.isatty() else None,
     )
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
     if options.json:
         print(json.dumps(comparison.as_dict(), ensure_ascii=False))
     else:
         print(parity.report(comparison, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return 0 if comparison.alike else 1
+
+
+def show_progress(sentence: str) -> None:
+    """One line that is written over and over."""
+    print(f"\r\033[K{sentence}", end="", file=sys.stderr, flush=True)
 
 
 def add_verify(parsers: Parsers) -> None:

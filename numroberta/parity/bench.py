@@ -6,25 +6,43 @@ numroberta compare reference.safetensors mine.npz
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta.arithmetic import one_blas_thread
+from numroberta.arithmetic import POOLINGS, one_blas_thread
 from numroberta.checkpoint import Checkpoint, open_checkpoint
 from numroberta.model import read_sentence_settings
 from numroberta.parity import measure
+from numroberta.parity.alignment import aligned
 from numroberta.parity.files import Recording, load_recording
 from numroberta.parity.layouts import arrangements, swapped, whole_axes
-from numroberta.parity.mistakes import catalogue
-from numroberta.parity.names import INPUT, SCORES, STATES, in_order, is_step, kind_of, some, usual_name
-from numroberta.parity.search import Budget, Diagnosis, Search, Wrong
-from numroberta.parity.steps import LINEARS, Inputs
+from numroberta.parity.matching import named_as
+from numroberta.parity.mistakes import catalogue, numbers
+from numroberta.parity.names import (
+    AFTER_LAYERS,
+    EMBEDDING,
+    INPUT,
+    POOLED,
+    SCORES,
+    STATES,
+    in_order,
+    is_step,
+    kind_of,
+    layer_of,
+)
+from numroberta.parity.search import Budget, Diagnosis, Search, Wrong, hidden_alike, hidden_mistake
+from numroberta.parity.steps import LINEARS, Forward, Inputs, Mistake
 
 Array = NDArray[Any]
+SMALL = 20_000_000  # parameters
+SECONDS, SECONDS_OF_LARGE = 5.0, 60.0  # for the searches of a comparison, by the size of the model
+MOST_FURTHER = 3  # mistakes that are named besides the first
+
 Source = Recording | Mapping[str, ArrayLike] | str | os.PathLike[str]
 
 
@@ -49,13 +67,21 @@ class TensorComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All tensors that both recordings have, in the order of the forward pass, and what is wrong with the first."""
+    """All tensors that both recordings have, in the order of the forward pass, and what is wrong with the first.
+
+    missing: names in the reference only; unknown: in mine only.  diagnosis: of the first tensor that differs; further:
+    of mistakes that are made besides it, later.  precision: the type that mine computes in, where its values do not say
+    so.  remark: why there is no diagnosis, or what else is known.  extra_layers: how many layers mine has too many.
+    """
 
     rows: list[TensorComparison]
-    missing: list[str]  # in the reference only
-    unknown: list[str]  # in mine only
+    missing: list[str]
+    unknown: list[str]
     diagnosis: Diagnosis | None = None
-    remark: str = ""  # why there is no diagnosis, or what else is known
+    remark: str = ""
+    further: tuple[Diagnosis, ...] = ()
+    precision: str = ""
+    extra_layers: int = 0
 
     @property
     def first(self) -> TensorComparison | None:
@@ -64,7 +90,7 @@ class Comparison:
 
     @property
     def alike(self) -> bool:
-        return self.first is None
+        return self.first is None and not self.extra_layers
 
     def as_dict(self) -> dict[str, Any]:
         """For machines: JSON has no infinity, so such an error is null."""
@@ -77,7 +103,11 @@ class Comparison:
             return None if isinstance(value, float) and not np.isfinite(value) else value
 
         first = self.first
-        fields = {**asdict(replace(self, diagnosis=None)), "diagnosis": self.diagnosis and self.diagnosis.as_dict()}
+        fields = {
+            **asdict(replace(self, diagnosis=None, further=())),
+            "diagnosis": self.diagnosis and self.diagnosis.as_dict(),
+            "further": [diagnosis.as_dict() for diagnosis in self.further],
+        }
         return plain({**fields, "alike": self.alike, "first": first.name if first else None})
 
 
@@ -89,40 +119,121 @@ def compare(
     rtol: float | None = None,
     atol: float | None = None,
     names: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Compare my activations with the reference's, tensor by tensor, and find out what is wrong with the first.
 
-    Each is a file (.safetensors, .npz) or arrays by name; mine may be a subset, in any order and layout.  Padding is
-    not compared.  model: the weights, for the diagnosis; None: those that the reference was recorded with, where they
-    can be found.  rtol, atol: |mine − reference| ≤ atol + rtol · |reference| decides instead of the derived tolerance.
-    names: from my names to the reference's.  Raises ValueError for recordings that have nothing to compare.
+    Mine may be a subset, in any order and layout, of some of the texts.  Padding is not compared.
+
+    Args:
+        reference, mine: files, or arrays by name, as `load_recording` takes them.
+        model: the weights, for the diagnosis; None: those that the reference was recorded with, if they can be found.
+        rtol, atol: |mine − reference| ≤ atol + rtol · |reference| decides instead of the derived tolerance.
+        names: from my names to the reference's; `{n}` in both stands for a number.
+        seconds: how long to look for a mistake; None: 5 for models up to 20 million parameters, 60 for others.
+        progress: called now and then with a sentence on how far the search is.
+
+    Raises:
+        ValueError: for recordings that have nothing to compare, or cannot be read.
     """
-    references, mines = load_recording(reference), renamed(load_recording(mine), names or {})
-    shared = sorted(sorted(references.tensors.keys() & mines.tensors.keys()), key=in_order)
-    if not shared:
-        raise ValueError(
-            f"no tensor of mine has a name of the reference: mine has {some(list(mines.tensors))}, the reference "
-            f"{some(sorted(references.tensors, key=in_order))}; rename them with --map names.json"
-        )
-    bench = Bench(references, mines, shared, rtol, atol)
+    theirs = load_recording(reference)
+    ours = named_as(theirs, load_recording(mine), names or {})
+    theirs, note = aligned(theirs, ours)
+    ours, guess = with_guessed_pooling(theirs, ours)
+    options = Options(rtol, atol, model, seconds, progress)
+    comparison = compare_named(theirs, ours, options)
+    if comparison.diagnosis and comparison.diagnosis.made and not comparison.further:
+        mistake = comparison.diagnosis.made[-1]
+        if mistake.unit and mistake.layer is None and "only" not in comparison.diagnosis.where:
+            # A program that computes in this type throughout is sound: what else differs?
+            again = compare_named(theirs, ours, replace(options, unit=mistake.unit))
+            comparison = replace(again, precision=mistake.sentence)
+    remarks = [note, guess, comparison.remark, *warnings_about(comparison, theirs, ours)]
+    return replace(comparison, remark="; ".join(filter(None, remarks)))
+
+
+@dataclass(frozen=True)
+class Options:
+    """How two recordings are compared: the arguments of `compare`, and eps of the type that mine computes in."""
+
+    rtol: float | None
+    atol: float | None
+    model: Checkpoint | str | os.PathLike[str] | None
+    seconds: float | None
+    progress: Callable[[str], None] | None
+    unit: float = 0.0
+
+
+def compare_named(reference: Recording, mine: Recording, options: Options) -> Comparison:
+    """The comparison of recordings that have the same names and texts."""
+    shared = sorted(sorted(reference.tensors.keys() & mine.tensors.keys()), key=in_order)
+    bench = Bench(reference, mine, shared, options)
     rows = [bench.compare(name) for name in shared]
-    missing = sorted(references.tensors.keys() - mines.tensors.keys() - {*INPUT}, key=in_order)
-    unknown = sorted(mines.tensors.keys() - references.tensors.keys())
-    comparison = Comparison(rows, missing, unknown)
+    missing = sorted(reference.tensors.keys() - mine.tensors.keys() - {*INPUT}, key=in_order)
+    unknown = sorted(mine.tensors.keys() - reference.tensors.keys())
+    layers = {layer for name in unknown if is_step(name) and (layer := layer_of(name)) is not None}
+    comparison = Comparison(rows, missing, unknown, extra_layers=len({i for i in layers if i >= bench.layers}))
     if comparison.first is None:
-        return comparison
-    diagnosis, remark = bench.diagnose(comparison.first, model)
-    return replace(comparison, diagnosis=diagnosis, remark=remark)
+        return replace(comparison, remark=bench.below_tolerance() if not comparison.extra_layers else "")
+    diagnosis, remark = bench.diagnose(comparison.first)
+    further = bench.further(comparison.first.name, diagnosis) if diagnosis else ()
+    return replace(comparison, diagnosis=diagnosis, remark=remark, further=further)
+
+
+def with_guessed_pooling(reference: Recording, mine: Recording) -> tuple[Recording, str]:
+    """Mine, its only vector of each text under the name of the pooling that it is most like, and a sentence on that."""
+    steps = [name for name in mine.tensors if is_step(name)]
+    if steps != [EMBEDDING] and not (len(steps) == 1 and steps[0].startswith(POOLED)):
+        return mine, ""
+    vector = mine.tensors[steps[0]]
+    poolings = [n for n in (EMBEDDING, *(f"{POOLED}{p}" for p in POOLINGS), "pooler") if n in reference.tensors]
+    fits = {name: likeness(vector, reference.tensors[name]) for name in poolings}
+    best = max(fits, key=lambda name: round(fits[name], 9), default=steps[0])
+    if not fits or fits[best] <= fits.get(steps[0], -1.0) + 1e-6 or fits[best] < 0.5:
+        return mine, ""
+    whole = reference.tensors[best]
+    if vector.size == whole.size and is_unit(vector) and not is_unit(whole):
+        return mine, ""  # the length of the vectors is a question for the diagnosis
+    tensors = {best if name == steps[0] else name: array for name, array in mine.tensors.items()}
+    return replace(mine, tensors=tensors), f"the vectors are most like {best}, and are compared with it"
+
+
+def likeness(vector: Array, other: Array) -> float:
+    """The mean cosine of each text's vectors, −1 where the shapes differ."""
+    if vector.size != other.size or other.ndim != 2:
+        return -1.0
+    a, b = (unit_vectors(array.reshape(other.shape).astype(np.float64)) for array in (vector, other))
+    return float((a * b).sum(-1).mean())
+
+
+def unit_vectors(vectors: Array) -> Array:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)
+
+
+def is_unit(vectors: Array) -> bool:
+    return bool(np.allclose(np.linalg.norm(vectors.astype(np.float64), axis=-1), 1, atol=1e-2))
+
+
+def warnings_about(comparison: Comparison, reference: Recording, mine: Recording) -> Iterator[str]:
+    """What a comparison could not see."""
+    mask = reference.tensors.get("attention_mask")
+    steps = [name for name in mine.tensors if layer_of(name) is not None or name in AFTER_LAYERS]
+    if comparison.first is None and mask is not None and mask.all() and steps:
+        yield "no text of the batch was padded, so that masks were not tested: add a shorter text"
+    if comparison.extra_layers:
+        layers = 1 + max((layer for name in reference.tensors if (layer := layer_of(name)) is not None), default=-1)
+        yield f"mine has {layers + comparison.extra_layers} layers, the reference {layers}: one runs too often"
 
 
 class Bench:
     """Two recordings side by side."""
 
-    def __init__(
-        self, reference: Recording, mine: Recording, shared: list[str], rtol: float | None, atol: float | None
-    ):
-        self.reference, self.mine = reference, mine
-        self.limits = None if rtol is None and atol is None else (rtol or 0.0, atol or 0.0)
+    def __init__(self, reference: Recording, mine: Recording, shared: list[str], options: Options):
+        self.reference, self.mine, self.options = reference, mine, options
+        self.limits = (
+            None if options.rtol is None and options.atol is None else (options.rtol or 0.0, options.atol or 0.0)
+        )
         tensors = reference.tensors
         texts = next((array.shape[:2] for array in tensors.values() if array.ndim == 3), None) or (0, 0)
         mask = tensors.get("attention_mask", np.ones(texts))
@@ -140,7 +251,8 @@ class Bench:
     def unit(self, name: str) -> float:
         """eps of the coarser of the two types that a tensor has here and there."""
         reference, mine = self.reference.tensors[name], self.mine.tensors[name]
-        units = [measure.UNITS["bfloat16"]] if name in self.mine.bfloat16 | self.reference.bfloat16 else []
+        units = [self.options.unit] if in_order(name) > in_order("embeddings") else []
+        units += [measure.UNITS["bfloat16"]] if name in self.mine.bfloat16 | self.reference.bfloat16 else []
         units += [measure.unit_of(reference), measure.unit_of(mine)]
         if max(units) < measure.SINGLE and measure.holds_single(mine) and not measure.holds_single(reference):
             units.append(measure.SINGLE)  # computed in float32 and stored in a wider type
@@ -205,49 +317,117 @@ class Bench:
         relative = rms / scale if scale else (np.inf if rms else 0.0)
         return TensorComparison(name, reference.shape, alike, largest, relative, cosine, worst, tolerance, note)
 
-    def diagnose(self, row: TensorComparison, model: Any) -> tuple[Diagnosis | None, str]:
+    def diagnose(self, row: TensorComparison) -> tuple[Diagnosis | None, str]:
         """The mistake behind the first difference, or the reason why none can be named."""
         value = self.values[row.name]
         if row.name in INPUT:
             return None, f"{row.name} differ: both programs must be given the same tokens"
-        if value is None:
-            return None, ""
-        here = value[measure.counted(row.name, row.shape, self.real)]
-        if np.isnan(here).any() or (np.isinf(here).any() and kind_of(row.name) != SCORES):
+        here = None if value is None else value[measure.counted(row.name, row.shape, self.real)]
+        if here is not None and (np.isnan(here).any() or (np.isinf(here).any() and kind_of(row.name) != SCORES)):
             return None, "mine has values that are no finite numbers"
-        ids = self.reference.tensors.get("input_ids")
-        if ids is None or row.tolerance is None or not is_step(row.name):
-            return None, "no diagnosis: the reference has no input_ids" if ids is None else ""
+        if "input_ids" not in self.reference.tensors or not is_step(row.name):
+            return None, "" if "input_ids" in self.reference.tensors else "no diagnosis: the reference has no input_ids"
         try:
-            inputs = self.inputs(ids, self.weights(model))
+            inputs = self.inputs
         except ValueError as error:
             return None, f"no diagnosis without the weights ({error}): name them with --model"
-        names = list(self.values)
-        place = names.index(row.name)
-        right = {name: self.wide(name) for name in names[:place] if name not in INPUT and self.values[name] is not None}
-        wrong, *later = [
-            Wrong(name, value.astype(np.float64), self.tolerances[name])
-            for name, value in list(self.values.items())[place:]
-            if value is not None and is_step(name)
-        ]
+        names = [name for name in self.values if name not in INPUT]
+        right = {name: self.wide(name) for name in names[: names.index(row.name)] if self.values[name] is not None}
+        mine = self.mine.tensors[row.name] if value is None else value
+        wrong = Wrong(row.name, mine.astype(np.float64), self.tolerances[row.name])
         with one_blas_thread():
-            search = Search(inputs, list(catalogue(inputs)), right, wrong, later, Budget(60))
+            search = Search(inputs, self.catalogue, right, wrong, self.after(row.name), self.budget)
             diagnosis = search.diagnose()
-        return diagnosis, "" if diagnosis.mistake else self.pattern(row.name, value)
+        if diagnosis.mistake or value is None:
+            return diagnosis if diagnosis.mistake else None, ""
+        unfinished = f"the search stopped after {self.budget.seconds:.0f} s" if self.budget.spent else ""
+        return diagnosis, "; ".join(filter(None, [self.pattern(row.name, value), unfinished]))
+
+    def after(self, name: str) -> list[Wrong]:
+        """What mine has after this activation, up to the end of the encoder: less of the heads, which are large."""
+        names = list(self.values)
+        return [
+            Wrong(later, value.astype(np.float64), self.tolerances[later])
+            for later, value in list(self.values.items())[names.index(name) + 1 :]
+            if value is not None and is_step(later) and later != "lm_head"
+        ]
+
+    def further(self, name: str, diagnosis: Diagnosis) -> tuple[Diagnosis, ...]:
+        """Mistakes that are made besides the first, each found from mine's own values before it."""
+        found: list[Diagnosis] = []
+        made = diagnosis.made
+        known = {each: self.wide(each) for each, value in self.values.items() if value is not None and is_step(each)}
+        with one_blas_thread():
+            for later in self.after(name):
+                before = {each: value for each, value in known.items() if in_order(each) < in_order(later.name)}
+                if len(found) == MOST_FURTHER or self.budget.spent:
+                    break
+                if any(self.follows(later, before, mistakes) for mistakes in {made, made[:-1], ()}):
+                    continue
+                if not np.all(np.isfinite(later.value)):
+                    break
+                search = Search(self.inputs, self.catalogue, before, later, self.after(later.name), self.budget, made)
+                each = search.attempt(before)
+                if each.mistake is None:
+                    break
+                if each.made[-1].sentence not in {mistake.sentence for mistake in made}:
+                    found.append(each)
+                made = each.made
+        return tuple(found)
+
+    def follows(self, later: Wrong, before: Mapping[str, Array], made: tuple[Mistake, ...]) -> bool:
+        """Whether a value is what comes of mine's own values before it, with these mistakes."""
+        forward = Forward(self.inputs, before, *made)
+        try:
+            with np.errstate(all="ignore"):
+                expected = forward[later.name]
+        except (ValueError, IndexError, KeyError):
+            return False
+        value = later.value
+        if kind_of(later.name) == SCORES:
+            value, expected = hidden_alike(value, expected)
+        where = measure.counted(later.name, expected.shape, self.real)
+        return measure.distance(value, expected, where) <= later.tolerance
+
+    def below_tolerance(self) -> str:
+        """A mistake that the tolerance of 16-bit numbers hides, and that the numbers still show; or nothing."""
+        if max(self.tolerances.values(), default=0) < measure.tolerance("embeddings", measure.UNITS["float16"], 0):
+            return ""
+        try:
+            inputs = self.inputs
+        except ValueError:
+            return ""
+        known = {name: self.wide(name) for name, value in self.values.items() if value is not None and is_step(name)}
+        with one_blas_thread():
+            hidden = hidden_mistake(inputs, list(catalogue(inputs, without=numbers)), known, self.budget)
+        return f"within the tolerance, but not noise: {hidden}" if hidden else ""
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What the reference's forward pass started from.  Raises ValueError where its weights are not at hand."""
+        checkpoint = self.weights(self.options.model)
+        config, sentence = checkpoint.config, read_sentence_settings(checkpoint)
+        return Inputs(
+            checkpoint.tensors, self.reference.tensors["input_ids"], self.real, config.num_attention_heads,
+            config.layer_norm_eps, config.pad_token_id, sentence.pooling, sentence.steps,
+        )  # fmt: skip
+
+    @cached_property
+    def catalogue(self) -> list[Mistake]:
+        return list(catalogue(self.inputs))
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The time for all searches of this comparison."""
+        small = sum(tensor.size for tensor in self.inputs.weights.values()) < SMALL
+        seconds = self.options.seconds or (SECONDS if small else SECONDS_OF_LARGE)
+        return Budget(seconds, self.options.progress)
 
     def wide(self, name: str) -> Array:
         """Mine in float64; where it is no number, as padding may be, the reference."""
         value = self.values[name]
         assert value is not None
         return np.where(np.isfinite(value), value, self.reference.tensors[name]).astype(np.float64)
-
-    def inputs(self, ids: Array, checkpoint: Checkpoint) -> Inputs:
-        """What the reference's forward pass started from."""
-        config, sentence = checkpoint.config, read_sentence_settings(checkpoint)
-        return Inputs(
-            checkpoint.tensors, ids, self.real, config.num_attention_heads, config.layer_norm_eps, config.pad_token_id,
-            sentence.pooling, sentence.steps,
-        )  # fmt: skip
 
     def pattern(self, name: str, mine: Array) -> str:
         """What can be seen in the numbers of an error that no classic mistake explains, or nothing."""
@@ -293,20 +473,6 @@ def narrow_types(recording: Recording, names: list[str]) -> dict[str, str]:
     if not products or not all(types[name] for name in products):
         return {}
     return {name: kind for name, kind in types.items() if kind}
-
-
-def renamed(recording: Recording, names: Mapping[str, str]) -> Recording:
-    """The recording under the reference's names.  Raises ValueError where two tensors would have the same."""
-    for name in names:
-        if name not in recording.tensors:
-            has = some(list(recording.tensors))
-            raise ValueError(f"the map of names has {name!r}, which mine has not; mine has {has}")
-    called = {name: names.get(name) or usual_name(name) for name in recording.tensors}
-    if len(set(called.values())) < len(called):
-        twice = next(name for name in called.values() if list(called.values()).count(name) > 1)
-        raise ValueError(f"mine has two tensors for {twice}: {some([k for k, v in called.items() if v == twice])}")
-    tensors = {called[name]: array for name, array in recording.tensors.items()}
-    return Recording(tensors, recording.metadata, frozenset(called[name] for name in recording.bfloat16))
 
 
 def show_ranges(numbers: Array) -> str:

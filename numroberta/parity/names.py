@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 
 LAYER = "encoder.layer.*"
@@ -76,28 +77,63 @@ def in_order(name: str) -> tuple[int, int, int]:
     return (0 if kind in BEFORE_LAYERS else 2), 0, _ORDER[kind]
 
 
+# What hooks on transformers' modules, their outputs, and ONNX Runtime's nodes are called -> the name in a recording.
+_WRAPPERS = r"^((_orig_mod|module|model|base_model|auto_model|roberta|xlm_roberta|camembert|bert|transformer)\.)+"
+_LAYER = r"(encoder\.layer\.\d+)"
+_USUAL = (
+    (r"embeddings\.(LayerNorm|dropout)|hidden_states\.0", "embeddings"),
+    (r"attentions\.(\d+)", r"encoder.layer.\1.attention.probs"),
+    (r"(?:encoder\.)?(?:layers?|blocks?|h)[._](\d+)(\.0)?", r"encoder.layer.\1.output"),
+    (_LAYER + r"\.attention\.self(\.0|\.Reshape_3)?", r"\1.attention.context"),
+    (_LAYER + r"\.attention\.(self\.)?(1|dropout|softmax|Softmax)", r"\1.attention.probs"),
+    (_LAYER + r"\.attention\.self\.Div", r"\1.attention.scores"),
+    (_LAYER + r"\.attention(\.0)?", r"\1.attention.output"),
+    (_LAYER + r"\.0", r"\1.output"),
+    (_LAYER + r"\.intermediate\.intermediate_act_fn", r"\1.intermediate"),
+    (r"(.*\.output)\.LayerNorm", r"\1"),
+    (r"(.*\.output)\.dropout", r"\1.dense"),
+    (r"pooler\.activation|pooler_output", "pooler"),
+    (r"lm_head\.decoder", "lm_head"),
+    (r"sentence_embeddings?|text_embeds", EMBEDDING),
+)
+LAST = ("last_hidden_state", "token_embeddings", "encoder", "encoder.0")
+LOGITS = ("lm_head", "classifier.out_proj", "classifier", "qa_outputs")
+
+
 def usual_name(name: str) -> str:
     """The name in a recording for one that hooks on transformers' modules, or its outputs, would give.
 
     >>> usual_name("roberta.encoder.layer.3.attention.output.LayerNorm")
     'encoder.layer.3.attention.output'
+    >>> usual_name("/roberta/encoder/layer.3/attention/self/query/Add_output_0")
+    'encoder.layer.3.attention.self.query'
     """
-    name = name.removeprefix("roberta.")
-    for pattern, usual in (
-        (r"hidden_states\.0", "embeddings"),
-        (r"attentions\.(\d+)", r"encoder.layer.\1.attention.probs"),
-        (r"(embeddings|.*\.output)\.LayerNorm", r"\1"),
-        (r"(encoder\.layer\.\d+)\.attention", r"\1.attention.output"),
-        (r"(encoder\.layer\.\d+)", r"\1.output"),
-        (r"(encoder\.layer\.\d+\.intermediate)\.intermediate_act_fn", r"\1"),
-        (r"pooler\.activation|pooler_output", "pooler"),
-        (r"lm_head\.decoder|logits", "lm_head"),
-    ):
+    name = re.sub(r"_output_\d+$", "", name.removeprefix("/")).replace("/", ".")
+    name = re.sub(_WRAPPERS, "", name)
+    name = re.sub(r"\.(Add|Gemm|LayerNormalization|Tanh|Mul|Identity)(_\d+)?$", "", name)
+    for pattern, usual in _USUAL:
         if re.fullmatch(pattern, name):
-            return re.sub(pattern, usual, name)
-    if re.fullmatch(r"hidden_states\.\d+", name):
-        return f"encoder.layer.{int(name.split('.')[1]) - 1}.output"
+            return re.sub(f"^(?:{pattern})$", usual, name)
+    if re.fullmatch(r"hidden_states?[._]\d+", name):
+        number = int(re.split(r"[._]", name)[-1])
+        return f"encoder.layer.{number - 1}.output" if number else "embeddings"
     return name
+
+
+def from_pattern(name: str, patterns: Mapping[str, str]) -> str | None:
+    """What a map makes of a name; `{n}` in both its sides stands for a number.
+
+    >>> from_pattern("h.3.attn.q", {"h.{n}.attn.q": "encoder.layer.{n}.attention.self.query"})
+    'encoder.layer.3.attention.self.query'
+    """
+    if name in patterns:
+        return patterns[name]
+    for pattern, usual in patterns.items():
+        if "{n}" in pattern:
+            match = re.fullmatch(re.escape(pattern).replace(r"\{n\}", r"(\d+)"), name)
+            if match:
+                return usual.replace("{n}", str(int(match[1])))
+    return None
 
 
 def some(names: list[str]) -> str:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numroberta import __version__, textbook
-from numroberta.arithmetic import Roberta
+from numroberta.arithmetic import POOLINGS, Roberta, pool
 from numroberta.checkpoint import HEADS, POOLER, write_safetensors
 from numroberta.model import TextEncoder
-from numroberta.parity.names import TOKEN_TYPE, in_order
+from numroberta.parity.names import EMBEDDING, POOLED, TOKEN_TYPE, in_order
 
 Array = NDArray[Any]
 
@@ -49,7 +49,26 @@ def trace(
     x, acts = output.last_hidden_state, dict(output.activations)
     acts[TOKEN_TYPE] = np.broadcast_to(acts[TOKEN_TYPE], x.shape)  # (d,) -> (b, n, d)
     textbook.heads(roberta.tensors, x, config.layer_norm_eps, acts)
+    acts |= text_vectors(model, x, mask)
     return {"input_ids": ids, "attention_mask": mask.astype(np.int64), **acts}
+
+
+def text_vectors(model: TextEncoder | Roberta, last: Array, mask: Array) -> dict[str, Array]:
+    """One vector for each text by each pooling, (b, n, d) -> (b, d), and what the model's folder makes of a text."""
+
+    def pooled(modes: Sequence[str]) -> Array:
+        texts = [
+            state[tokens] if tokens.any() else np.zeros_like(state[:1])
+            for state, tokens in zip(last, mask, strict=True)
+        ]
+        return np.stack([pool(text.T, modes) for text in texts])
+
+    vectors = {f"{POOLED}{pooling}": pooled([pooling]) for pooling in POOLINGS}
+    if isinstance(model, TextEncoder):
+        vectors[EMBEDDING] = pooled(model.sentence.pooling)
+        for step in model.sentence.steps:
+            vectors[EMBEDDING] = step(vectors[EMBEDDING])
+    return vectors
 
 
 def own_activations(roberta: Roberta, ids: Array, mask: Array) -> dict[str, Array]:

@@ -36,13 +36,17 @@ def report(comparison: Comparison, *, colour: bool = False) -> str:
         lines.append(f"not in mine: {some(comparison.missing)}")
     if comparison.unknown:
         lines.append(f"not in the reference, not compared: {some(comparison.unknown)}")
+    if comparison.precision:
+        lines.append(f"judged by the rounding of its type: {comparison.precision}")
     first = comparison.first
     if first is None:
-        lines.append(paint(f"all {len(comparison.rows)} tensors agree", GREEN))
-        return "\n".join(lines)
-    lines.append(paint(f"the first to differ: {first.name}", BOLD) + _size_of_error(first))
+        lines.append(paint(f"all {len(comparison.rows)} tensors agree", RED if comparison.extra_layers else GREEN))
+    else:
+        lines.append(paint(f"the first to differ: {first.name}", BOLD) + _size_of_error(first))
     if comparison.diagnosis:
         lines.append(_explanation(comparison.diagnosis, paint))
+    for diagnosis in comparison.further:
+        lines.append(f"and from {diagnosis.name} on: {paint(_sentence(diagnosis), BOLD)}")
     if comparison.remark:
         lines.append(comparison.remark)
     return "\n".join(lines)
@@ -59,7 +63,14 @@ def _explanation(diagnosis: Diagnosis, paint: Callable[[str, str], str]) -> str:
     if diagnosis.mistake is None:
         return f"no classic mistake explains it; computed from {since}, the step is off by {diagnosis.before:.1e}"
     errors = f"{diagnosis.before:.1e} off as it should be, {diagnosis.after:.1e} with this mistake"
-    return paint(f"diagnosis: {diagnosis.mistake}", BOLD) + f"\n  computed again from {since}: {errors}"
+    lines = [paint(f"diagnosis: {_sentence(diagnosis)}", BOLD), f"  computed again from {since}: {errors}"]
+    if diagnosis.others:
+        lines.append(f"  the same numbers: {'; '.join(diagnosis.others[:2])}")
+    return "\n".join(lines)
+
+
+def _sentence(diagnosis: Diagnosis) -> str:
+    return f"{diagnosis.mistake}{f', {diagnosis.where}' if diagnosis.where else ''}"
 
 
 def assert_matches(

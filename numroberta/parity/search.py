@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numroberta.parity.dropout import dropout_in
 from numroberta.parity.measure import counted, distance
 from numroberta.parity.names import AFTER_LAYERS, LAYER, SCORES, STATES, WORD, in_order, kind_of, layer_of, same_layer
 from numroberta.parity.steps import Forward, Inputs, Mistake
@@ -64,24 +65,26 @@ class Diagnosis:
 class Budget:
     """How long a search may take, and who is told how far it is.
 
-    seconds: after which no other mistake is tried.  progress: called with a sentence, a few times a second.
+    seconds: of computing in this thread, after which no other mistake is tried.  progress: called with a sentence, a few
+    times a second.
     """
 
     def __init__(self, seconds: float, progress: Callable[[str], None] | None = None):
-        self.began = self.shown = time.monotonic()
+        self.began, self.shown = time.thread_time(), time.monotonic()
         self.seconds, self.progress = seconds, progress
         self.tried = 0
 
     @property
     def spent(self) -> bool:
-        return time.monotonic() - self.began > self.seconds
+        return time.thread_time() - self.began > self.seconds
 
     def count(self, name: str) -> None:
         self.tried += 1
         now = time.monotonic()
         if self.progress and now - self.shown > 0.2:
             self.shown = now
-            self.progress(f"{name}: {self.tried} mistakes tried in {now - self.began:.0f} of {self.seconds:.0f} s")
+            spent = time.thread_time() - self.began
+            self.progress(f"{name}: {self.tried} mistakes tried in {spent:.0f} of {self.seconds:.0f} s")
 
 
 @dataclass(frozen=True)
@@ -138,37 +141,45 @@ class Search:
             return nothing
         far = len({layer_of(name) for name in sound.computed}) > 2
         enough = min(self.wrong.tolerance, before * NOTHING_LEFT)
-        tries = []
-        for mistake in self.candidates(sound, far):
-            tries.append(self.attempted(sound, expected, known, mistake, sketched=far))
-            if self.budget.spent or (far and tries[-1].error <= enough):
+        tries: list[Try] = []
+        for mistakes in self.candidates(sound, far):
+            for mistake in mistakes:
+                tries.append(self.attempted(sound, expected, known, mistake, sketched=far))
+                if self.budget.spent or (far and tries[-1].error <= enough):
+                    break
+            acceptable = self.acceptable(tries, before)
+            if acceptable:
+                best, where, count = self.by_what_comes_later(known, [each.mistake for each in acceptable])
+                if count == len(self.later) or far:
+                    break
+            if self.budget.spent:
                 break
-        acceptable = self.acceptable(tries, before)
         if acceptable:
-            best, where = self.by_what_comes_later(known, [each.mistake for each in acceptable])
             after = next(each.error for each in acceptable if each.mistake.sentence == best.sentence)
             others = {each.mistake.sentence for each in acceptable} - {best.sentence}
             return replace(
                 nothing, mistake=best.sentence, after=after, where=where, others=tuple(sorted(others)),
                 made=(*self.made, best),
             )  # fmt: skip
-        return (
-            self.rounding(sound, expected, known, nothing) or (far and self.pair(tries, expected, nothing)) or nothing
-        )
+        where = counted(self.wrong.name, expected.shape, self.inputs.attention_mask != 0)
+        dropout = dropout_in(sound, self.wrong.name, self.wrong.value, where)
+        if dropout:
+            return replace(nothing, mistake=dropout)
+        rounding = self.rounding(sound, expected, known, nothing)
+        return rounding or (self.pair(tries, expected, nothing) if far and not self.right else None) or nothing
 
-    def candidates(self, sound: Forward, far: bool) -> Iterator[Mistake]:
-        """The mistakes that change a step on the way to the value; the likely ones first where the way is long."""
-        likely = [mistake for mistake in self.catalogue if not (far and mistake.rare) and self.matters(mistake, sound)]
-        yield from likely
-        if not far:
-            return
+    def candidates(self, sound: Forward, far: bool) -> Iterator[list[Mistake]]:
+        """The mistakes that change a step on the way to the value, the likely ones first.
+
+        Where the way is long, those that can be made in one layer come again for each layer on it.
+        """
         layers = sorted({layer for name in sound.computed if (layer := layer_of(name)) is not None})
-        rare = [mistake for mistake in self.catalogue if mistake.rare and self.matters(mistake, sound)]
-        for mistakes in (likely, rare):
-            if mistakes is rare:
-                yield from rare
-            in_layers = [m for m in mistakes if any(kind.startswith(LAYER) for kind in m.kinds) and m.layer is None]
-            yield from (mistake.only_in(layer) for mistake in in_layers for layer in layers)
+        for rare in (False, True):
+            mistakes = [each for each in self.catalogue if each.rare == rare and self.matters(each, sound)]
+            yield mistakes
+            if far:
+                in_layers = [m for m in mistakes if any(kind.startswith(LAYER) for kind in m.kinds)]
+                yield [mistake.only_in(layer) for mistake in in_layers for layer in layers]
 
     def matters(self, mistake: Mistake, sound: Forward) -> bool:
         """Whether the mistake changes anything that was computed on the way to the value."""
@@ -181,12 +192,10 @@ class Search:
         if mistake.inputs:
             return (-1, 0, 0)
         if mistake.order:
-            order = list(mistake.order(self.inputs.layers))
-            right = range(self.inputs.layers)
-            places = [i for i in range(max(len(order), len(right))) if order[i : i + 1] != list(right[i : i + 1])]
+            places = changed_places(mistake.order(self.inputs.layers), self.inputs.layers)
             changed = [in_order(name) for name in sound.computed if layer_of(name) in places]
             shorter = kind_of(self.wrong.name) in AFTER_LAYERS or self.wrong.name == self.last_output
-            return min(changed) if changed else (1, len(right), 0) if shorter and places else None
+            return min(changed) if changed else (1, self.inputs.layers, 0) if shorter and places else None
         changed = [
             in_order(name)
             for name in sound.computed
@@ -235,12 +244,12 @@ class Search:
     def sketch(self, values: Array) -> Array:
         """Some elements, always the same ones, of what is not padding."""
         flat = values[counted(self.wrong.name, values.shape, self.inputs.attention_mask != 0)]
-        return flat[np.random.default_rng(0).permutation(len(flat))[:SKETCH]]
+        return flat[:: max(1, len(flat) // SKETCH)]
 
     def acceptable(self, tries: list[Try], before: float) -> list[Try]:
         """The mistakes that explain the value, which are those nearest to it."""
         best = min((each.error for each in tries), default=np.inf)
-        if best > min(self.wrong.tolerance, before * LEFT):
+        if best > max(min(self.wrong.tolerance, before * LEFT), before * NOTHING_LEFT):
             return []
         same = [each for each in tries if each.error <= best * SAME + ROUNDING_ERROR]
         # A mistake would show in an earlier step of this layer too, if it changed it.
@@ -248,10 +257,15 @@ class Search:
 
     def contradicted(self, mistake: Mistake) -> bool:
         """Whether the mistake changes a step of the same layer that is known to be right."""
+        if mistake.order:
+            right = {layer for name in self.right if (layer := layer_of(name)) is not None}
+            return any(
+                place in right for place in changed_places(mistake.order(self.inputs.layers), self.inputs.layers)
+            )
         return any(same_layer(self.wrong.name, kind) in self.right for kind in mistake.kinds)
 
-    def by_what_comes_later(self, known: Mapping[str, Array], mistakes: list[Mistake]) -> tuple[Mistake, str]:
-        """The one of these mistakes that explains the most of what comes later, and in which layers it is made."""
+    def by_what_comes_later(self, known: Mapping[str, Array], mistakes: list[Mistake]) -> tuple[Mistake, str, int]:
+        """The mistake that explains the most of what comes later, in which layers it is made, and how much that is."""
         layer = layer_of(self.wrong.name)
         best, most, where = mistakes[0], -1, ""
         for mistake in mistakes:
@@ -260,11 +274,11 @@ class Search:
                 best, most, where = mistake, count, "in every layer" if further else ""
         in_layers = any(kind.startswith(LAYER) for kind in best.kinds)
         if layer is None or best.layer is not None or not in_layers:
-            return best, "" if best.layer is None else f"in layer {best.layer} only"
+            return best, "" if best.layer is None else f"in layer {best.layer} only", most
         count, further = self.explained(known, best.only_in(layer))
         if count > most:
-            return best.only_in(layer), f"in layer {layer} only" if further else ""
-        return best, where
+            return best.only_in(layer), f"in layer {layer} only" if further else "", count
+        return best, where, most
 
     def explained(self, known: Mapping[str, Array], mistake: Mistake) -> tuple[int, bool]:
         """How many later values follow, up to the first that does not; whether the mistake is made again in them."""
@@ -335,6 +349,12 @@ class Search:
         return replace(nothing, mistake=sentence, after=least, made=(*self.made, *best))
 
 
+def changed_places(order: Sequence[int], layers: int) -> list[int]:
+    """The places in the stack where another layer runs than should."""
+    right = list(range(layers))
+    return [i for i in range(max(len(order), layers)) if list(order[i : i + 1]) != right[i : i + 1]]
+
+
 def in_layer(mistake: Mistake) -> str:
     return "" if mistake.layer is None else f" (in layer {mistake.layer} only)"
 
@@ -356,3 +376,46 @@ def further_back(right: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
         yield states
     if states:
         yield {}
+
+
+SURE = 8.0  # standard errors by which an effect must stand out of the noise
+NEARLY_ONE = 0.15  # how far from 1 the share of the effect may be that is in the error
+
+
+def hidden_mistake(
+    inputs: Inputs, catalogue: Sequence[Mistake], known: Mapping[str, Array], budget: Budget
+) -> str | None:
+    """The likeliest mistake in a program whose values are all within their tolerance, or None.
+
+    Each step is computed from the program's own values.  Rounding errors point anywhere; a mistake's effect d shows in
+    the error e as ⟨e, d⟩ / ⟨d, d⟩ ≈ 1, many standard errors |e| / |d| away from 0.
+    """
+    best, surest = None, SURE
+    for name in sorted(known, key=in_order):
+        before = {each: value for each, value in known.items() if in_order(each) < in_order(name)}
+        sound = Forward(inputs, before)
+        expected = sound[name]
+        where = counted(name, expected.shape, inputs.attention_mask != 0)
+        if (layer_of(name) or 0) > 1 or expected.shape != known[name].shape or not sound.computed:
+            continue
+        error = (known[name] - expected)[where]
+        for mistake in catalogue:
+            kinds = {kind_of(each) for each in sound.computed}
+            if budget.spent or mistake.rare or mistake.unit or mistake.order or mistake.inputs:
+                continue
+            if not mistake.kinds & kinds:
+                continue
+            budget.count(name)
+            with np.errstate(all="ignore"):
+                effect = (Forward(inputs, before, mistake)[name] - expected)[where]
+            square = float(effect @ effect)
+            if not np.isfinite(square) or square == 0:
+                continue
+            share = float(error @ effect) / square
+            left = error - share * effect
+            sure = share * np.sqrt(square / max(float(left @ left) / len(left), 1e-300))
+            if abs(share - 1) < NEARLY_ONE and sure > surest:
+                best, surest = mistake.sentence, float(sure)
+        if best:
+            return f"{best} (seen in {name})"
+    return None

@@ -73,7 +73,7 @@ class Inputs:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mistake:
     """What somebody's program does instead.
 
