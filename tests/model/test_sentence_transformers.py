@@ -118,7 +118,9 @@ def test_the_default_prompt_is_used_unless_another_is_given(saved):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("pooling", ["mean", "weightedmean", ("cls", "max", "mean_sqrt_len_tokens", "lasttoken")])
+@pytest.mark.parametrize(
+    "pooling", ["mean", "cls", "weightedmean", ("cls", "max", "mean_sqrt_len_tokens", "lasttoken")]
+)
 def test_a_prompt_may_be_left_out_of_pooling(saved, pooling):
     pair = saved(pooling, include_prompt=False, prompts={"query": "the prompt: "})
     mine, expected = both(pair, prompt_name="query")
@@ -207,6 +209,24 @@ def test_token_embeddings_are_the_same(saved):
         assert len(mine) == len(expected)
         for one, other in zip(mine, expected, strict=True):
             assert_same(one, other.numpy())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_token_embeddings_of_each_precision_are_the_same(saved, precision):
+    """The ranges of int8 are those of all tokens of all texts, as there."""
+    path, model = saved()
+    expected = model.encode(TEXTS, output_value="token_embeddings", precision=precision)
+    mine = numroberta.load(path).encode(TEXTS, output_value="token_embeddings", precision=precision)
+    for one, other in zip(mine, expected, strict=True):
+        other = np.asarray(other)
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        if precision == "float32":
+            assert_same(one, other)
+        elif precision.endswith("int8"):  # a value at the border of two steps may round to either
+            assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+        else:
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parity
@@ -376,6 +396,73 @@ def test_settings_that_contradict_themselves_say_so(tmp_path, encoder_folder, se
 def test_arguments_that_make_no_sense_here_are_refused_by_name(small, options, error, message):
     with pytest.raises(error, match=message):
         small.encode(["x"], **options)
+
+
+@pytest.mark.parametrize("option", [{"pooling": "max"}, {"normalize_embeddings": True}, {"truncate_dim": 5}])
+def test_an_option_for_one_vector_per_text_is_refused_for_one_per_token(small, option):
+    """Where sentence-transformers ignores it."""
+    name, value = next(iter(option.items()))
+    with pytest.raises(ValueError, match=f"^{name}={value!r} is for one vector per text: it does nothing with"):
+        small.encode(["x"], output_value="token_embeddings", **option)
+
+
+@pytest.mark.parametrize(("precision", "dtype", "width"), [("ubinary", "uint8", 3), ("int8", "int8", 24)])
+def test_no_texts_give_no_vectors_of_the_right_kind(small, precision, dtype, width):
+    none = small.encode([], precision=precision)
+    assert (none.shape, none.dtype) == ((0, width), dtype)
+    assert small.encode([], output_value="token_embeddings", precision=precision) == []
+
+
+@pytest.mark.parametrize("include_prompt", [True, False])
+def test_the_first_token_is_that_of_the_text_where_the_prompt_is_not_pooled(tmp_path, encoder_folder, include_prompt):
+    """`cls` alone, for which the last layer computes one token only."""
+    flags = {"pooling_mode_cls_token": True, "include_prompt": include_prompt}
+    ours = numroberta.load(earlier(tmp_path / "a", encoder_folder, flags))
+    prompt = "the prompt: "
+    tokens = ours.encode(TEXTS[0], prompt=prompt, output_value="token_embeddings")
+    first = 0 if include_prompt else len(ours.tokenizer(prompt)) - 1
+    np.testing.assert_allclose(ours.encode(TEXTS[0], prompt=prompt), tokens[first], rtol=0, atol=2e-6)
+
+
+def test_vectors_behind_a_dense_layer_have_the_same_bits_alone_and_in_a_batch(tmp_path, encoder_folder):
+    path = earlier(tmp_path / "a", encoder_folder, {}, None, ("Transformer", "Pooling", "Dense"))
+    (path / "2_Dense").mkdir()
+    (path / "2_Dense" / "config.json").write_text('{"activation_function": "torch.nn.modules.activation.Tanh"}')
+    weight = np.random.default_rng(0).standard_normal((37, HIDDEN)).astype(np.float32)
+    save_file({"linear.weight": weight, "linear.bias": weight[:, 0].copy()}, path / "2_Dense" / "model.safetensors")
+    ours = numroberta.load(path, deterministic=True)
+    texts = [f"the sand {number} and the rest" for number in range(40)]
+    np.testing.assert_array_equal(ours.encode(texts), np.stack([ours.encode(text) for text in texts]))
+
+
+def test_normalizing_anything_but_the_texts_vector_is_refused(tmp_path, encoder_folder):
+    path = earlier(tmp_path / "a", encoder_folder, {}, None, ("Transformer", "Pooling", "Normalize"))
+    (path / "2_Normalize").mkdir()
+    (path / "2_Normalize" / "config.json").write_text('{"module_input_name": "token_embeddings"}')
+    with pytest.raises(CheckpointError, match="module_input_name 'token_embeddings' is not computed here"):
+        numroberta.load(path)
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        (("corpus",), "corpus"),
+        (("corpus", "passage"), "passage"),
+        (("corpus", "passage", "document"), "document"),
+        (("query",), None),
+        ((), None),
+    ],
+)
+def test_documents_get_the_folders_prompt_for_documents_under_whichever_name(tmp_path, encoder_folder, named, expected):
+    path = earlier(tmp_path / "a", encoder_folder, {})
+    prompts = {name: f"the {name}: " for name in named}
+    (path / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    ours = numroberta.load(path)
+    wanted = ours.encode(TEXTS[:2], prompt=prompts.get(expected, ""))
+    np.testing.assert_array_equal(ours.encode_document(TEXTS[:2]), wanted)
+    query = ours.encode(TEXTS[:2], prompt=prompts.get("query", ""))
+    np.testing.assert_array_equal(ours.encode_query(TEXTS[:2]), query)
+    np.testing.assert_array_equal(ours.encode_query(TEXTS[:2], prompt=""), ours.encode(TEXTS[:2]))
 
 
 def test_arguments_that_only_say_what_is_so_are_accepted(small):

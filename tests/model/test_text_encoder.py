@@ -1,6 +1,7 @@
 """`encode` keeps its word: any texts, in order, the same numbers in any company, and a clear word where it cannot."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import random_model
 from hypothesis import given, settings, strategies as st
+from safetensors.numpy import load_file, save_file
 
 import numroberta
+from numroberta.checkpoint import open_checkpoint
 from numroberta.checkpoint.config import RobertaConfig
 
 ROOT = Path(__file__).parents[2]
@@ -225,6 +228,43 @@ def test_texts_over_the_limit_are_cut_with_one_warning_that_says_how_many(small)
     ]
     assert caught[0].filename == __file__
     np.testing.assert_allclose(found[1], plain(small, " the" * 62), atol=1e-5)  # measured: 2.4e-7
+
+
+WARNINGS = {
+    "encode": lambda model: model.encode([" the" * 100]),
+    "encode tokens": lambda model: model.encode([" the" * 100], output_value="token_embeddings"),
+    "encode_stream": lambda model: list(model.encode_stream([" the" * 100])),
+    "encode_query": lambda model: model.encode_query([" the" * 100]),
+    "encode int8": lambda model: model.encode(["a", "b"], precision="int8"),
+    "classify": lambda model: model.classify([" the" * 100]),
+    "tag": lambda model: model.tag(" the" * 100),
+    "fill_mask": lambda model: model.fill_mask("a <mask>", targets=["zebra"]),
+}
+
+
+@pytest.mark.parametrize("method", WARNINGS)
+def test_a_warning_blames_the_line_that_called(model_with, method):
+    with pytest.warns(UserWarning) as caught:
+        WARNINGS[method](model_with(method.split()[0]))
+    assert [(one.filename, one.lineno) for one in caught] == [(__file__, WARNINGS[method].__code__.co_firstlineno)]
+
+
+def test_a_warning_about_a_checkpoint_blames_the_line_that_loads_it(small_folder, tmp_path):
+    tensors = load_file(small_folder / "model.safetensors") | {"extra": np.zeros(3, np.float32)}
+    shutil.copytree(small_folder, tmp_path, dirs_exist_ok=True)
+    save_file(tensors, tmp_path / "model.safetensors")
+    for load in (numroberta.load, open_checkpoint):
+        with pytest.warns(
+            UserWarning, match="1 tensors have no place in this model and are left out: 'extra'"
+        ) as caught:
+            load(tmp_path)
+        assert caught[0].filename == __file__
+
+
+def test_classify_says_how_many_tokens_were_left_out(model_with):
+    texts = ["the", " the" * 100, " the" * 70]
+    with pytest.warns(UserWarning, match=r"^2 of 3 texts have more than 64 tokens: .* 46 tokens were left out$"):
+        model_with("classify").classify(texts)
 
 
 def test_a_text_that_just_fits_is_not_cut(small):
