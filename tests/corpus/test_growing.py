@@ -86,7 +86,7 @@ def interrupted(request, tmp_path_factory):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_flipped_bit_is_never_believed(interrupted, tmp_path_factory, data):
     """Of a journal or a partial file: the job ends in the right bytes all the same, or says that it cannot go on."""
