@@ -130,6 +130,26 @@ def test_the_head_may_be_written_again_and_is_checked_once_the_file_is_complete(
     assert output.read_bytes() == b"THE " + WHOLE[4:]
 
 
+@pytest.mark.parametrize("name", ["out.partial", "out.partial.sealed"])
+def test_a_sealed_file_that_was_damaged_before_it_got_its_name_is_sealed_again(tmp_path, name):
+    output, sealed = tmp_path / "out", tmp_path / name
+
+    def seal():
+        sealed.write_bytes(b"THE " + WHOLE[4:])
+        return sealed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Growing, "_rename", lambda *_: None)
+        grow(output, finish=False, head=4)
+        with Growing(output, {"what": "a test"}, resume=True, head=4) as file:
+            file.finish(seal())
+    sealed.write_bytes(b"thE " + WHOLE[4:])
+    with Growing(output, {"what": "a test"}, resume=True, head=4) as file:
+        assert not file.complete
+        file.finish(seal())
+    assert output.read_bytes() == b"THE " + WHOLE[4:]
+
+
 def test_a_journal_of_another_version_is_refused_with_a_sentence(tmp_path):
     journal_of(tmp_path / "out").write_text('{"numroberta": "0.1.0", "what": "a test"}\n{"bytes": 9}\n')
     partial_of(tmp_path / "out").write_bytes(BLOCKS[0])
