@@ -39,6 +39,10 @@ class Rows:
             and says that the file has no header line.
         keep_fields: False reads no other column of a .parquet file.
         skip_bad: Whether bad rows are yielded, too.
+
+    >>> from numroberta.corpus import TextList
+    >>> [(row.text, row.line) for row in Rows([TextList(["one", "two"])])]
+    [('one', 1), ('two', 2)]
     """
 
     def __init__(

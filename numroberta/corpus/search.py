@@ -47,10 +47,19 @@ def open_vectors(path: Path, dimension: int) -> Array:
 
 
 def nearest(queries: Array, vectors: Array, k: int) -> list[list[Hit]]:
-    """For each query the k rows of the highest cosine, best first, the earlier row where two are equal.
+    """For each query the k rows of the highest cosine, best first; of equal ones the earlier row first.
 
-    queries: (q, d).  vectors: (n, d), mapped or in memory; read once, a block at a time.  A zero vector (a row that was
-    skipped) or one with NaN has no direction and is never found.  Raises ValueError for k below 1.
+    Args:
+        queries: (q, d), of any length.
+        vectors: (n, d), mapped or in memory; read once, a few megabytes at a time.  A zero vector, which a skipped row
+            has, or one with NaN has no direction and is never among the nearest.
+        k: At least 1; ValueError otherwise.
+
+    Returns:
+        Up to k hits for each query.
+
+    >>> nearest(np.array([[1.0, 0.0]]), np.array([[0.0, 3.0], [2.0, 0.0], [3.0, 4.0]]), k=2)
+    [[Hit(row=1, score=1.0), Hit(row=2, score=0.6...)]]
     """
     if k < 1:
         raise ValueError(f"k={k}, expected at least 1")

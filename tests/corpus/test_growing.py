@@ -86,7 +86,7 @@ def interrupted(request, tmp_path_factory):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_flipped_bit_is_never_believed(interrupted, tmp_path_factory, data):
     """Of a journal or a partial file: the job ends in the right bytes all the same, or says that it cannot go on."""
@@ -127,6 +127,26 @@ def test_the_head_may_be_written_again_and_is_checked_once_the_file_is_complete(
     with Growing(output, {"what": "a test"}, resume=True, head=4) as file:
         assert file.note == {"number": 2}
         file.finish(file.partial)
+    assert output.read_bytes() == b"THE " + WHOLE[4:]
+
+
+@pytest.mark.parametrize("name", ["out.partial", "out.partial.sealed"])
+def test_a_sealed_file_that_was_damaged_before_it_got_its_name_is_sealed_again(tmp_path, name):
+    output, sealed = tmp_path / "out", tmp_path / name
+
+    def seal():
+        sealed.write_bytes(b"THE " + WHOLE[4:])
+        return sealed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Growing, "_rename", lambda *_: None)
+        grow(output, finish=False, head=4)
+        with Growing(output, {"what": "a test"}, resume=True, head=4) as file:
+            file.finish(seal())
+    sealed.write_bytes(b"thE " + WHOLE[4:])
+    with Growing(output, {"what": "a test"}, resume=True, head=4) as file:
+        assert not file.complete
+        file.finish(seal())
     assert output.read_bytes() == b"THE " + WHOLE[4:]
 
 

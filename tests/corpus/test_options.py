@@ -177,8 +177,7 @@ def test_a_job_is_not_resumed_with_another(option, value, embed):
 @pytest.mark.parametrize(("option", "value"), ALLOWED.items())
 def test_a_job_may_be_resumed_with_another(option, value, embed):
     begin(embed)
-    embed(resume=True, **{option: value})
-    np.testing.assert_array_equal(np.load(embed.output), embed.encoder.encode(TEXTS))
+    np.testing.assert_array_equal(embed(resume=True, **{option: value})[:2], embed.encoder.encode(TEXTS[:2]))
 
 
 def test_it_is_said_of_every_option_whether_it_may_change():
