@@ -42,6 +42,7 @@ def embed_udf(
     batch_size: int = 32,
     max_length: int = LONGEST,
     case_sensitive: bool = True,
+    reproducible: bool = False,
 ) -> Any:
     """A pandas UDF, string -> array<float>: what `TextEncoder.encode` gives for each text, null for null.
 
@@ -53,6 +54,7 @@ def embed_udf(
         pooling, normalize_embeddings, batch_size: as in `encode`.
         max_length: how many tokens of a text are read, <s> and </s> included, if the model reads so many.
         case_sensitive: False embeds the texts in lower case.
+        reproducible: as in `numroberta.load`: the same bits on every executor.
     Raises:
         CheckpointError: the model cannot be opened; here, and not in a task.
         ValueError: a value that cannot be.
@@ -65,6 +67,7 @@ def embed_udf(
             batch_size=batch_size,
             max_length=max_length,
             case_sensitive=case_sensitive,
+            reproducible=reproducible,
         )
     )
 
@@ -76,6 +79,7 @@ def embed_words_udf(
     batch_size: int = 32,
     max_length: int = LONGEST,
     case_sensitive: bool = True,
+    reproducible: bool = False,
 ) -> Any:
     """A pandas UDF, (text string, words array<string>) -> array<struct<begin, end, result, embeddings>>.
 
@@ -93,6 +97,7 @@ def embed_words_udf(
             batch_size=batch_size,
             max_length=max_length,
             case_sensitive=case_sensitive,
+            reproducible=reproducible,
         )
     )
 
@@ -128,10 +133,11 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
         Params._dummy(), "maxSentenceLength", "most tokens read at once, <s> and </s> included", TypeConverters.toInt
     )
     caseSensitive = Param(Params._dummy(), "caseSensitive", "false: embed in lower case", TypeConverters.toBoolean)
+    reproducible = Param(Params._dummy(), "reproducible", "the same bits on every executor", TypeConverters.toBoolean)
 
     def __init__(self, model: str = "tiny", revision: str | None = None):
         super().__init__()
-        self._setDefault(model="tiny", batchSize=32, maxSentenceLength=LONGEST, caseSensitive=True)
+        self._setDefault(model="tiny", batchSize=32, maxSentenceLength=LONGEST, caseSensitive=True, reproducible=False)
         self._set(model=os.fspath(model))
         if revision is not None:
             self._set(revision=revision)
@@ -178,6 +184,10 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
         """False puts text and words into lower case before they are embedded (default: True)."""
         return self._set(caseSensitive=value)
 
+    def setReproducible(self, value: bool) -> RobertaEmbeddings:
+        """True gives the same bits whatever machine an executor runs on, see `numroberta.load` (default: False)."""
+        return self._set(reproducible=value)
+
     def _transform(self, dataset: Any) -> Any:
         columns = self.getInputCols() if self.isDefined("inputCols") else []
         if not columns:
@@ -200,6 +210,7 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
             batch_size=self.getOrDefault("batchSize"),
             max_length=self.getOrDefault("maxSentenceLength"),
             case_sensitive=self.getOrDefault("caseSensitive"),
+            reproducible=self.getOrDefault("reproducible"),
         )
         return _text_udf(options) if columns == 1 else _words_udf(options)
 

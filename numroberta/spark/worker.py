@@ -33,6 +33,7 @@ class Options:
     batch_size: int = 32
     max_length: int = LONGEST  # most tokens that are read at once, <s> and </s> included
     case_sensitive: bool = True
+    reproducible: bool = False  # the same bits on every executor's machine
 
     def __post_init__(self) -> None:
         if self.pooling is not None and self.pooling not in POOLINGS:
@@ -55,7 +56,7 @@ def check_between(name: str, value: int, least: int, most: int | None = None) ->
 
 def embed_batches(batches: Iterator[pd.Series], options: Options) -> Iterator[pd.Series]:
     """Series of texts to series of vectors, at most BLOCK texts at a time; null stays null."""
-    encoder = encoder_for(options.model, options.max_length, cores_of_task())
+    encoder = encoder_for(options.model, options.max_length, cores_of_task(), options.reproducible)
     for batch in batches:
         for start in range(0, len(batch), BLOCK):
             texts = [None if missing else text for text, missing in with_nulls(batch[start : start + BLOCK])]
@@ -77,7 +78,7 @@ def text_vectors(encoder: TextEncoder, texts: Sequence[str | None], options: Opt
 
 def embed_words_batches(batches: Iterator[tuple[pd.Series, pd.Series]], options: Options) -> Iterator[pd.Series]:
     """Series of texts and of their words to series of lists of dicts, some thousand words at a time."""
-    encoder = encoder_for(options.model, options.max_length, cores_of_task())
+    encoder = encoder_for(options.model, options.max_length, cores_of_task(), options.reproducible)
     for texts, words in batches:
         rows: list[tuple[str, list[str]] | None] = []
         count = 0
@@ -165,10 +166,12 @@ def cores_of_task() -> int:
 
 
 @lru_cache(maxsize=4)
-def encoder_for(model: ModelLocation, max_length: int, num_threads: int) -> TextEncoder:
+def encoder_for(model: ModelLocation, max_length: int, num_threads: int, reproducible: bool) -> TextEncoder:
     """The model, loaded once in a worker process."""
     try:
-        encoder = load(model.on_this_host(), num_threads=num_threads, revision=model.revision)
+        encoder = load(
+            model.on_this_host(), num_threads=num_threads, reproducible=reproducible, revision=model.revision
+        )
     except (ValueError, OSError) as error:
         raise CheckpointError(f"on {socket.gethostname()}, where an executor runs: {error}") from error
     encoder.max_seq_length = min(max(3, max_length), encoder.max_length)  # 3: <s>, a token, </s>

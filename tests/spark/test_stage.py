@@ -103,6 +103,18 @@ def test_pooling_length_and_case_are_those_of_encode(small_folder, small):
     assert not np.allclose(found, small.encode(texts), atol=1e-2)
 
 
+def test_reproducible_gives_the_bits_that_encode_gives(small_folder):
+    exact = numroberta.load(small_folder, reproducible=True)
+    texts, words = ["the text", "another one"], [["the", "text"], ["another", "one"]]
+    assert np.array_equal(np.stack(embedded(small_folder, texts, reproducible=True)), exact.encode(texts))
+    for row, expected in zip(
+        worded(small_folder, texts, words, reproducible=True), exact.encode_words(words), strict=True
+    ):
+        assert np.array_equal([word["embeddings"] for word in row], expected.vectors)
+    stage = nr.RobertaEmbeddings(str(small_folder)).setReproducible(True)
+    assert np.array_equal(applied(stage, texts), exact.encode(texts))
+
+
 def test_a_worker_loads_a_model_once(small_folder):
     worker.encoder_for.cache_clear()
     for _ in range(3):
@@ -183,7 +195,7 @@ STAGE_OPTIONS = {
     ],
 }
 # What else the stage has is held by other tests: the columns, which model and which commit of it, and the batch size.
-HELD_ELSEWHERE = {"inputCols", "outputCol", "model", "revision", "batchSize"}
+HELD_ELSEWHERE = {"inputCols", "outputCol", "model", "revision", "batchSize", "reproducible"}
 
 
 def read(folder, texts, **options):
