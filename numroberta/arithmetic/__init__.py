@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from numroberta.arithmetic.roberta import (
         Roberta as Roberta,
         RobertaOutput as RobertaOutput,
+        TextInput as TextInput,
         TextOutput as TextOutput,
     )
 
@@ -62,6 +63,7 @@ __getattr__, __dir__ = door(
         "roberta": (
             "Roberta",
             "RobertaOutput",
+            "TextInput",
             "TextOutput",
         ),
         "blas": ("one_blas_thread",),

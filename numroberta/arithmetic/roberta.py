@@ -205,8 +205,8 @@ class Roberta:
     ) -> list[R]:
         spans = encoder.side_by_side([len(text[0]) for text in texts])
         types = np.concatenate([text[2] if len(text) == 3 else np.zeros_like(text[0]) for text in texts])
-        self._check_types(types)
         ids, positions = (np.concatenate([text[i] for text in texts]) for i in (0, 1))
+        self._check_rows(ids, types)
         batch = Texts(ids, positions, types, spans)
         # Windows takes the pages of a mapped file back by itself.
         done = self._give_pages_back if self.low_memory and hasattr(mmap, "MADV_DONTNEED") else None
@@ -226,7 +226,14 @@ class Roberta:
             for i, (span, columns) in enumerate(zip(spans, last.spans, strict=True))
         ]
 
-    def _check_types(self, types: Array) -> None:
+    def _check_rows(self, ids: Array, types: Array) -> None:
+        """Raises ValueError for ids and types that their tables have no row for."""
+        lowest, highest = ids.min(initial=0), ids.max(initial=0)
+        if lowest < 0 or highest >= self.config.vocab_size:
+            raise ValueError(
+                f"a token of id {lowest if lowest < 0 else highest}, and the model's table has ids 0 to "
+                f"{self.config.vocab_size - 1}: is the tokenizer of another model, or was it enlarged?"
+            )
         rows = self.config.type_vocab_size
         lowest, highest = types.min(initial=0), types.max(initial=0)
         if lowest < 0 or highest >= rows:

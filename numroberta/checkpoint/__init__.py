@@ -7,6 +7,9 @@ heads              each head's tensors, their shapes, what it reads
 hub                from a name to a folder
 names              tensors' names in files and here, and their shapes
 safetensors_file   the mapped tensors of a safetensors file
+torch_file         the mapped tensors of a file that torch.save wrote
+tensor_pickle      what such a file's pickle says, without running it
+stored_tensor      where a tensor lies, and its values
 writing            safetensors files and whole folders, written
 json_file          JSON, with a sentence for what is wrong
 surrogates         half characters in a text
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
         listed as listed,
         show as show,
     )
+    from numroberta.checkpoint.folder import load_tensors as load_tensors
     from numroberta.checkpoint.heads import (
         DECODER as DECODER,
         DECODER_BIAS as DECODER_BIAS,
@@ -76,6 +80,7 @@ __getattr__, __dir__ = door(
             "listed",
             "show",
         ),
+        "folder": ("load_tensors",),
         "heads": (
             "DECODER",
             "DECODER_BIAS",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from numroberta import warn
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.errors import CheckpointError, listed, show
@@ -20,7 +22,7 @@ from numroberta.checkpoint.folder import find_model_folder, load_config, open_we
 from numroberta.checkpoint.heads import DECODER, DECODER_BIAS, WORDS, head_shapes
 from numroberta.checkpoint.hub import find_folder
 from numroberta.checkpoint.names import UNUSED, canonical_name, encoder_shapes, settle_berts_classifier
-from numroberta.checkpoint.safetensors_file import Array, Shape, StoredTensor
+from numroberta.checkpoint.stored_tensor import Array, Shape, StoredTensor
 
 # The dtypes that weights may have in a file, and their names.
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
@@ -82,8 +84,7 @@ class Checkpoint:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.stored.items()):
             digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
-            with memoryview(tensor.mapping) as whole, whole[tensor.start : tensor.stop] as own:
-                digest.update(own)
+            digest.update(memoryview(tensor.bits()))  # type: ignore[arg-type]  # arrays are buffers from Python 3.12 on
         return digest.hexdigest()
 
     def pages(self, module: str) -> list[tuple[mmap.mmap, int, int]]:
@@ -183,12 +184,9 @@ def _settle_decoder(stored: dict[str, StoredTensor], config: RobertaConfig) -> N
 def _same_bytes(a: StoredTensor, b: StoredTensor) -> bool:
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return False
+    left, right = a.bits(), b.bits()
     step = 1 << 20
-    return all(
-        a.mapping[a.start + i : min(a.start + i + step, a.stop)]
-        == b.mapping[b.start + i : min(b.start + i + step, b.stop)]
-        for i in range(0, a.stop - a.start, step)
-    )
+    return all(np.array_equal(left[i : i + step], right[i : i + step]) for i in range(0, len(left), step))
 
 
 def _misfits(stored: Mapping[str, StoredTensor], expected: Mapping[str, Shape]) -> list[str]:

@@ -47,6 +47,7 @@ class RobertaConfig:
     problem_type: str | None
     tie_word_embeddings: bool
     dtype: str | None  # as written by the training side ("float32"); the weight file has the last word
+    activation: str | None  # the class of torch.nn that a CrossEncoder applies to its logits
 
     @property
     def head_dim(self) -> int:
@@ -81,6 +82,8 @@ class RobertaConfig:
         values["architectures"] = list(self.architectures)
         values["id2label"] = {str(number): label for number, label in self.id2label.items()}
         values["label2id"] = {label: number for number, label in self.id2label.items()}
+        if values.pop("activation"):
+            values["sentence_transformers"] = {"activation_fn": self.activation}
         return values | {"hidden_act": "gelu", "position_embedding_type": "absolute"}
 
     @classmethod
@@ -117,6 +120,7 @@ class RobertaConfig:
             problem_type=_problem_type(values),
             tie_word_embeddings=_flag(values, "tie_word_embeddings", True),
             dtype=_dtype(values),
+            activation=_activation(values),
         )
         if config.hidden_size % config.num_attention_heads:
             raise ConfigError(
@@ -248,6 +252,16 @@ def _dtype(values: Mapping[str, Any]) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ConfigError(f"dtype is {show(value)}; expected a name such as 'float32'")
     return value.removeprefix("torch.") if value else None
+
+
+def _activation(values: Mapping[str, Any]) -> str | None:
+    # sentence-transformers 4 and 5 write "sentence_transformers", 3 and older the other one.
+    settings = values.get("sentence_transformers")
+    value = settings.get("activation_fn") if isinstance(settings, Mapping) else None
+    value = value or values.get("sbert_ce_default_activation_function")
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"activation_fn is {show(value)}; expected the name of a class of torch.nn")
+    return value
 
 
 def _is_int(value: object) -> bool:

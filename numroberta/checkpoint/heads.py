@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from numroberta.checkpoint.config import RobertaConfig
-from numroberta.checkpoint.safetensors_file import Shape
+from numroberta.checkpoint.stored_tensor import Shape
 
 POOLER = "pooler"
 MASKED_LM = "masked language model"

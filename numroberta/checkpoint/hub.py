@@ -10,12 +10,16 @@ from numroberta.checkpoint.errors import CheckpointError, show
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+TORCH_WEIGHTS = "pytorch_model.bin"
+TORCH_INDEX = "pytorch_model.bin.index.json"
 
-# What is fetched from the hub: neither weights in other formats nor training files.
+TORCH_FILES = [TORCH_WEIGHTS, TORCH_INDEX, "pytorch_model-*.bin"]  # fetched from the hub if it has no safetensors
+
+# What else is fetched: neither weights in other formats nor training files.
 HUB_FILES = [
     "config.json", WEIGHTS, INDEX, "model-*.safetensors",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt",
+    "vocab.json", "merges.txt", "vocab.txt",
     "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
     "[0-9]_*/*.json", "[0-9]_*/*.safetensors", "[0-9]_*/merges.txt",
 ]  # fmt: skip
@@ -82,7 +86,10 @@ def _hub_folder(name: str, revision: str | None) -> Path:
             "run `pip install huggingface-hub`"
         ) from None
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+        if (folder / "config.json").is_file() and not _has_weights(folder):
+            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=TORCH_FILES)
+        return folder
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"{name!r} is gated: accept its terms at https://huggingface.co/{name}, then run `hf auth login`"
@@ -141,4 +148,6 @@ def _hub_cache() -> Path:
 
 
 def _has_weights(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any((folder / name).is_file() for name in (WEIGHTS, INDEX))
+    return (folder / "config.json").is_file() and any(
+        (folder / name).is_file() for name in (WEIGHTS, INDEX, TORCH_WEIGHTS, TORCH_INDEX)
+    )

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.heads import WORDS, linear_shapes, norm_shapes
-from numroberta.checkpoint.safetensors_file import Shape
+from numroberta.checkpoint.stored_tensor import Shape
 
 T = TypeVar("T")
 

@@ -7,7 +7,6 @@ import mmap
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,56 +14,11 @@ import numpy as np
 
 from numroberta.checkpoint.errors import CheckpointError, show
 from numroberta.checkpoint.json_file import LFS_POINTER, kind_of, parse_json
+from numroberta.checkpoint.stored_tensor import DTYPES, Array, Shape, StoredTensor, check_mappable
 from numroberta.checkpoint.surrogates import lone_surrogate
-
-Array = np.ndarray[Any, np.dtype[Any]]
-Shape = tuple[int, ...]
-
-# safetensors' dtype code -> NumPy's, as the bytes lie in the file. NumPy has no bfloat16: its bits are read.
-DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
 
 LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 MOST_DIMENSIONS = 32  # NumPy 1's limit
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where one tensor lies: bytes `start` to `stop` of a mapped file, as safetensors' `dtype` and `shape`."""
-
-    dtype: str
-    shape: Shape
-    mapping: mmap.mmap
-    start: int
-    stop: int
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    def array(self) -> Array:
-        """The tensor, read-only: a view of the file, but float16 and bfloat16 widened to float32.
-
-        Data that is not aligned to its own item size (legal, though safetensors' writers align it) is copied:
-        NumPy reads such views, slowly, and BLAS would copy them at each product.
-        """
-        raw: Array = np.ndarray(self.shape, DTYPES[self.dtype], buffer=self.mapping, offset=self.start)
-        if self.dtype == "BF16":
-            # bfloat16 is the upper half of a float32.
-            bits = raw.astype(np.uint32)
-            np.left_shift(bits, np.uint32(16), out=bits)  # `<<=` fails on a number without dimensions in NumPy 1
-            raw = bits.view(np.float32)
-        elif self.dtype == "F16":
-            with np.errstate(invalid="ignore"):  # a signalling NaN is still a NaN
-                raw = raw.astype(np.float32)
-        elif not raw.flags.aligned:
-            raw = raw.copy()
-        raw.flags.writeable = False
-        return raw
 
 
 def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
@@ -85,11 +39,7 @@ def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str
             first = file.read(8)
             header_size = _checked_header_size(path, first, file_size)
             header = _parse_header(path, file.read(header_size))
-            if file_size > sys.maxsize:
-                raise CheckpointError(
-                    f"{path} has {file_size:,} bytes, and a 32-bit Python maps {sys.maxsize:,}; use a 64-bit one, or "
-                    "save the model in shards or as float16"
-                )
+            check_mappable(path, file_size)
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error

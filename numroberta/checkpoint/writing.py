@@ -21,7 +21,7 @@ from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.errors import CheckpointError, show
 from numroberta.checkpoint.hub import WEIGHTS
 from numroberta.checkpoint.names import name_in_file
-from numroberta.checkpoint.safetensors_file import DTYPES, Array
+from numroberta.checkpoint.stored_tensor import DTYPES, Array
 
 BLOCK = 1 << 20  # elements that are converted at a time: a table of words is never in memory twice
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.arithmetic import fixed_order, heads
-from numroberta.model.blocks import with_positions
+from numroberta.model.blocks import with_types
 from numroberta.model.options import check_whole
 from numroberta.model.scores import largest
 from numroberta.model.texts import check_text
@@ -55,7 +55,7 @@ def answer(
     windows = _windows(encoder, question, context, max_seq_len, doc_stride)
     model = encoder.model
     logits = model.run(
-        with_positions(model, [window.ids for window in windows]),
+        with_types(model, windows),
         lambda output: heads.span(model.layers, output.last_hidden_state),
     )
     found = answers(

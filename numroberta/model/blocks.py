@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import Roberta, fixed_order
-from numroberta.tokenizer import overlapping_windows
+from numroberta.arithmetic import Roberta, TextInput, fixed_order
+from numroberta.tokenizer import Encoding, overlapping_windows
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -58,6 +58,7 @@ def tokenized(
     *,
     max_length: int,
     head: int,
+    tail: int,
     split: bool,
 ) -> Block:
     """A block of texts.
@@ -66,7 +67,7 @@ def tokenized(
         texts: the texts, of which equal ones are tokenized once.
         encode_ids: gives the ids of texts, uncut.
         max_length: the most ids of a window.
-        head: the first so many ids, and the last one, begin and end each window.
+        head, tail: so many ids of each text begin and end each of its windows: <s> and a prompt, and </s>.
         split: cut a long text into windows that hold all of it; else it has one, of its first tokens.
     """
     numbers: dict[str, int] = {}
@@ -78,28 +79,28 @@ def tokenized(
         if len(ids) <= max_length:
             cut = [ids]
         elif split:
-            cut = windows_of(ids, max_length, head)
+            cut = windows_of(ids, max_length, head, tail)
         else:
-            cut = [[*ids[: max_length - 1], ids[-1]]]
+            cut = [[*ids[: max_length - tail], *ids[len(ids) - tail :]]]
         rows += cut
         owner += [number] * len(cut)
     tokens = [len(distinct[number]) for number in which]
     return Block(rows, owner, which, tokens, [max(0, count - max_length) for count in tokens])
 
 
-def windows_of(ids: list[int], size: int, head: int = 1) -> list[list[int]]:
+def windows_of(ids: list[int], size: int, head: int = 1, tail: int = 1) -> list[list[int]]:
     """Token ids in windows of at most `size`, each with the same beginning and end; neighbours share an eighth.
 
     >>> windows_of([0, 11, 12, 13, 14, 2], 4)
     [[0, 11, 12, 2], [0, 13, 14, 2]]
     """
-    room = size - head - 1
+    room = size - head - tail
     if room < 1:
         raise ValueError(f"the prompt has {head - 1} tokens, which leaves no room for text in {size}")
-    body = ids[head:-1]
-    return [
-        [*ids[:head], *body[start:stop], ids[-1]] for start, stop in overlapping_windows(len(body), room, room // 8)
-    ]
+    end = len(ids) - tail
+    body = ids[head:end]
+    spans = overlapping_windows(len(body), room, room // 8)
+    return [[*ids[:head], *body[start:stop], *ids[end:]] for start, stop in spans]
 
 
 def merged(vectors: Array, block: Block, skip: int) -> Array:
@@ -116,7 +117,14 @@ def merged(vectors: Array, block: Block, skip: int) -> Array:
     return np.stack(rows)
 
 
-def with_positions(model: Roberta, ids: Iterable[Sequence[int]]) -> list[tuple[Array, Array]]:
+def with_positions(model: Roberta, ids: Iterable[Sequence[int]]) -> list[TextInput]:
     """Token ids, each with its positions, as `Roberta.run` takes them."""
     rows = [np.asarray(row, np.int64) for row in ids]
     return [(row, model.position_ids(row)) for row in rows]
+
+
+def with_types(model: Roberta, encodings: Iterable[Encoding]) -> list[TextInput]:
+    """The same of encodings, with the types of their tokens, which tell BERT the texts of a pair apart."""
+    encodings = list(encodings)
+    rows = with_positions(model, (encoding.ids for encoding in encodings))
+    return [(*row[:2], np.array(encoding.type_ids, np.int64)) for row, encoding in zip(rows, encodings, strict=True)]

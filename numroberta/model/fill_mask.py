@@ -42,7 +42,7 @@ def fill_mask(
     """What `TextEncoder.fill_mask` returns."""
     heads.require(encoder.checkpoint, heads.MASKED_LM)
     check_whole("top_k", top_k, 1)
-    among = None if targets is None else target_ids(encoder.tokenizer, targets)
+    among = ids_with_a_token(encoder) if targets is None else target_ids(encoder.tokenizer, targets)
     model = encoder.model
 
     def candidates(output: TextOutput) -> list[_Candidates]:  # kept instead of the logits, which are 200 KB a mask
@@ -76,6 +76,13 @@ def _masked_ids(encoder: TextEncoder, text: str, where: str = "") -> list[int]:
             f"{where}{text!r:.40} has {len(ids)} tokens, this model reads {encoder.max_length}: give a part of it"
         )
     return ids
+
+
+def ids_with_a_token(encoder: TextEncoder) -> Array | None:
+    """The rows of a padded table that the tokenizer has tokens for; None if it has one for every row."""
+    known = np.array(encoder.tokenizer.ids)
+    known = known[known < encoder.config.vocab_size]
+    return None if len(known) == encoder.config.vocab_size else known
 
 
 def target_ids(tokenizer: Tokenizer, targets: str | Sequence[str]) -> Array:

@@ -10,11 +10,12 @@ from typing import Any, Literal, overload
 
 from numpy.typing import ArrayLike, NDArray
 
+from numroberta import warn
 from numroberta.arithmetic import Roberta, similarity, similarity_pairwise
 from numroberta.checkpoint import Checkpoint, open_checkpoint
 from numroberta.model import answer, classify, fill_mask, tag, vectors
 from numroberta.model.answer import Answer
-from numroberta.model.classify import LabelScore
+from numroberta.model.classify import LabelScore, Ranked
 from numroberta.model.fill_mask import Filling
 from numroberta.model.options import EncodeOptions, check_whole, refuse_what_numpy_has_not
 from numroberta.model.saving import save_folder
@@ -46,6 +47,11 @@ class TextEncoder:
         self.sentence = read_sentence_settings(checkpoint)
         longest = self.sentence.max_seq_length or self.tokenizer.max_length
         self.max_length = min(longest, self.config.max_length)
+        if self.tokenizer.vocab_size > self.config.vocab_size:
+            warn(
+                f"{checkpoint.name}: its tokenizer has ids up to {self.tokenizer.vocab_size - 1}, its table of words "
+                f"only {self.config.vocab_size} rows: texts with ids beyond it are refused"
+            )
 
     # --- One vector per text -------------------------------------------------------------------------------------
 
@@ -378,7 +384,8 @@ class TextEncoder:
         Args:
             texts: a text; a pair (text, text) or {"text": …, "text_pair": …}; or a list of either.
             top_k: how many labels, None for all.
-            function_to_apply: "softmax", "sigmoid" or "none"; None for what the checkpoint's problem_type asks for.
+            function_to_apply: "softmax", "sigmoid" or "none"; None for what a CrossEncoder's folder or else the
+                checkpoint's problem_type asks for.
             batch_size: most texts computed side by side in a thread.
 
         Raises:
@@ -386,6 +393,32 @@ class TextEncoder:
             ValueError: for an option that is not known, and a checkpoint without this head.
         """
         return classify.classify(self, texts, top_k, function_to_apply, batch_size)
+
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        batch_size: int = 32,
+    ) -> list[Ranked]:
+        """Texts in the order in which they answer a query, the best first: `CrossEncoder.rank`.
+
+        Args:
+            query: what is asked for.
+            documents: the texts.
+            top_k: how many of them, None for all.
+            return_documents: give the texts, too.
+            batch_size: most texts computed side by side in a thread.
+
+        Returns:
+            dicts of corpus_id, which is the text's index, score and, if asked for, text.
+
+        Raises:
+            ValueError: for a checkpoint that is no CrossEncoder: it must have a sequence classification head with one
+                label.
+        """
+        return classify.rank(self, query, documents, top_k, return_documents, batch_size)
 
     @overload
     def tag(  # type: ignore[overload-overlap]  # a str is an Iterable[str] too

@@ -35,14 +35,23 @@ class Embedder:
         self.prompt = settings.chosen_prompt(options.prompt, options.prompt_name)
         whole = encoder.config.hidden_size if options.pooling else settings.dimension or encoder.config.hidden_size
         self.dimension = settings.cut_dimension(whole, options.truncate_dim)
-        self.head = len(self._ids([""])[0]) - 1 if self.prompt else 1  # <s> and the prompt: all but </s>
+        if options.pooling is None:
+            settings.require_vectors()
+        before, after = encoder.tokenizer.around  # <s>, </s>
+        self.tail = len(after)
+        self.head = len(self._ids([""])[0]) - self.tail if self.prompt else len(before)  # <s> and the prompt
         self.skip = self.head if self.prompt and not settings.include_prompt else 0
         self.texts = self.cut = self.left_out = 0
 
     def tokenize(self, texts: Sequence[str]) -> Block:
         """Token ids of a block; `beyond` says which texts were too long."""
         return tokenized(
-            texts, self._ids, max_length=self.encoder.max_length, head=self.head, split=self.long == "split"
+            texts,
+            self._ids,
+            max_length=self.encoder.max_length,
+            head=self.head,
+            tail=self.tail,
+            split=self.long == "split",
         )
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -58,11 +67,12 @@ class Embedder:
         model, modes, skip = self.encoder.model, self.modes, self.skip
         ids = with_positions(model, block.windows)
         # The last layer need not compute the tokens that nobody reads.
-        wanted = [np.zeros(1, np.int64)] * len(ids) if modes == ("cls",) and not skip else None
+        first_alone = modes == ("cls",) and not skip and all(block.windows)
+        wanted = [np.zeros(1, np.int64)] * len(ids) if first_alone else None
         vectors: Array = np.stack(
             model.run(
                 ids,
-                lambda output: pool(output.last_hidden_state, modes, skip),
+                lambda output: _pooled(output.last_hidden_state, modes, skip),
                 wanted=wanted,
                 most_texts=self.options.batch_size,
             )
@@ -97,6 +107,11 @@ class Embedder:
         """One warning for all texts that were cut so far."""
         if self.long == "truncate":
             warn_of_cuts(self.cut, self.texts, self.left_out, self.encoder.max_length)
+
+
+def _pooled(x: Array, modes: Sequence[str], skip: int) -> Array:
+    """`pool`, and zeros for an empty text that its tokenizer puts no special tokens around."""
+    return pool(x, modes, skip) if x.shape[1] else np.zeros(len(modes) * len(x), x.dtype)
 
 
 def encode(

@@ -36,9 +36,7 @@ class WordEmbedder:
 
     def __init__(self, model: Roberta, tokenizer: Tokenizer):
         self.model, self.tokenizer = model, tokenizer
-        encoding = tokenizer("a")
-        own = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
-        self.before, self.after = encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]  # [<s>], [</s>]
+        self.before, self.after = tokenizer.around  # [<s>], [</s>]
 
     @cached_property
     def word_tokenizer(self) -> Tokenizer:

@@ -45,6 +45,7 @@ def trace(
         num_attention_heads=config.num_attention_heads,
         layer_norm_eps=config.layer_norm_eps,
         padding_idx=config.pad_token_id,
+        position_ids=roberta.position_ids(ids),
     )
     x, acts = output.last_hidden_state, dict(output.activations)
     acts[TOKEN_TYPE] = np.broadcast_to(acts[TOKEN_TYPE], x.shape)  # (d,) -> (b, n, d)

@@ -18,6 +18,7 @@ from numroberta.textbook.forward import (
     gelu,
     layer_norm,
     linear,
+    roberta_positions,
     softmax,
 )
 from numroberta.textbook.heads import heads, masked_lm_head, sequence_head
@@ -52,6 +53,7 @@ __all__ = [
     "masked_lm_head",
     "mean_pooling",
     "mean_pooling_backward",
+    "roberta_positions",
     "sequence_head",
     "softmax",
     "softmax_backward",

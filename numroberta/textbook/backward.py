@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numroberta.textbook.forward import Array, Weights, erf, gelu
+from numroberta.textbook.forward import Array, Weights, erf, gelu, roberta_positions
 from numroberta.textbook.heads import decoder_name
 
 Named = dict[str, Array]
@@ -152,7 +152,7 @@ def embeddings_backward(
 ) -> None:
     """y = E[ids]: a row gets the sum of the gradients of the places where it stands; padding's row gets none."""
     is_token = input_ids != padding_idx
-    position_ids = padding_idx + np.cumsum(is_token, axis=1) * is_token
+    position_ids = roberta_positions(input_ids, padding_idx)
     word, place, kind = (f"embeddings.{part}_embeddings" for part in ("word", "position", "token_type"))
     before = acts[word] + acts[place] + acts[kind]
     dy = layer_norm_backward(weights, "embeddings.LayerNorm", before, d["embeddings"], eps, grads)

@@ -39,16 +39,22 @@ def forward(
     num_attention_heads: int = 12,
     layer_norm_eps: float = 1e-5,
     padding_idx: int = 1,
+    position_ids: ArrayLike | None = None,
+    token_type_ids: ArrayLike | None = None,
 ) -> Output:
     """Token ids to hidden states: `transformers.RobertaModel`, in the dtype of the weights.
 
     input_ids: (b, n) integers.  attention_mask: (b, n), 1 = a token, 0 = padding that nobody attends to; None: all 1.
+    position_ids, token_type_ids: (b, n) rows of their tables, which make it `transformers.BertModel`: BERT counts
+    positions from 0, and the second text of a pair has type 1.  None: RoBERTa's positions, and type 0.
     """
     input_ids = np.asarray(input_ids)
     mask = np.ones_like(input_ids) if attention_mask is None else np.asarray(attention_mask)
     acts: Activations = {}
 
-    x = embeddings(weights, input_ids, padding_idx, layer_norm_eps, acts)  # (b, n) -> (b, n, d)
+    positions = roberta_positions(input_ids, padding_idx) if position_ids is None else np.asarray(position_ids)
+    types = np.asarray(0 if token_type_ids is None else token_type_ids)
+    x = embeddings(weights, input_ids, positions, types, layer_norm_eps, acts)  # (b, n) -> (b, n, d)
     blocked = np.where(mask == 0, np.finfo(x.dtype).min, 0).astype(x.dtype)
     blocked = blocked[:, None, None, :]  # (b, n) -> (b, 1, 1, n keys), added to the scores of every head and query
 
@@ -66,14 +72,26 @@ def forward(
     return Output(x, pooled, tuple(hidden_states), probs, acts)
 
 
-def embeddings(weights: Weights, input_ids: Array, padding_idx: int, eps: float, acts: Activations) -> Array:
-    """LayerNorm(word + position + token type), (b, n) -> (b, n, d): `transformers.RobertaEmbeddings`."""
+def roberta_positions(input_ids: Array, padding_idx: int) -> Array:
+    """Tokens count from padding_idx + 1; padding keeps padding_idx and is not counted.  (b, n) -> (b, n)
+
+    >>> roberta_positions(np.array([[0, 4, 2, 1, 1]]), 1)
+    array([[2, 3, 4, 1, 1]])
+    """
     is_token = input_ids != padding_idx
-    # Tokens count from padding_idx + 1; padding keeps padding_idx and is not counted.
-    position_ids = padding_idx + np.cumsum(is_token, axis=1) * is_token
+    return padding_idx + np.cumsum(is_token, axis=1) * is_token
+
+
+def embeddings(
+    weights: Weights, input_ids: Array, position_ids: Array, type_ids: Array, eps: float, acts: Activations
+) -> Array:
+    """LayerNorm(word + position + token type), (b, n) -> (b, n, d): `transformers.RobertaEmbeddings`.
+
+    type_ids: (b, n), or 0 for all tokens.
+    """
     word = acts["embeddings.word_embeddings"] = weights["embeddings.word_embeddings.weight"][input_ids]
     place = acts["embeddings.position_embeddings"] = weights["embeddings.position_embeddings.weight"][position_ids]
-    kind = acts["embeddings.token_type_embeddings"] = weights["embeddings.token_type_embeddings.weight"][0]
+    kind = acts["embeddings.token_type_embeddings"] = weights["embeddings.token_type_embeddings.weight"][type_ids]
     acts["embeddings"] = layer_norm(weights, "embeddings.LayerNorm", word + place + kind, eps)
     return acts["embeddings"]
 

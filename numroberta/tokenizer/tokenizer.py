@@ -155,6 +155,25 @@ class Tokenizer:
         """ "python" or "tokenizers"."""
         return self._backend.name
 
+    @cached_property
+    def ids(self) -> list[int]:
+        """Every id that has a token, in order: a padded vocabulary leaves some out."""
+        return sorted(self._id_of.values())
+
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and after a single text: ([0], [2]) are <s> and </s>."""
+        ids = [slot.part for slot in self._spec.single]
+        text = ids.index("A")
+        return [part for part in ids[:text] if isinstance(part, int)], [
+            part for part in ids[text:] if isinstance(part, int)
+        ]
+
+    @property
+    def uses_type_ids(self) -> bool:
+        """Whether the model is told which tokens belong to the second text of a pair, as BERT is."""
+        return self._spec.uses_type_ids
+
     def __repr__(self) -> str:
         return f"Tokenizer({str(self._spec.path)!r}, vocab_size={self.vocab_size}, backend={self.backend!r})"
 

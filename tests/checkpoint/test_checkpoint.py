@@ -5,20 +5,17 @@ import json
 import mmap
 import os
 import re
-import shlex
 import struct
 import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from numroberta.checkpoint import folder as folder_module, hub
+from numroberta.checkpoint import hub
 from numroberta.checkpoint.checkpoint import (
     head_shapes,
     open_checkpoint,
@@ -173,8 +170,8 @@ def test_missing_and_misshapen_tensors_are_all_listed(tmp_path):
 
 
 def test_a_long_list_is_cut_with_a_count(tmp_path):
-    folder = write(tmp_path, {"bert." + name: tensor for name, tensor in weights().items()})
-    with pytest.raises(CheckpointError, match=r"is missing and 29 more; it also has .* 'bert\..* and 29 more$"):
+    folder = write(tmp_path, {"electra." + name: tensor for name, tensor in weights().items()})
+    with pytest.raises(CheckpointError, match=r"is missing and 29 more; it also has .* 'electra\..* and 29 more$"):
         open_checkpoint(folder)
 
 
@@ -447,10 +444,49 @@ def test_a_folder_without_its_files_says_what_it_has(tmp_path):
     assert failing(tmp_path / ".") == f"{tmp_path} has no config.json; found nothing"
     (tmp_path / "config.json").write_text(json.dumps(SMALL))
     (tmp_path / "tf_model.h5").touch()
-    assert failing(tmp_path) == f"{tmp_path} has no model.safetensors; found config.json, tf_model.h5"
+    assert failing(tmp_path) == (
+        f"{tmp_path} has no model.safetensors and no pytorch_model.bin; it has tf_model.h5, TensorFlow's weights: load "
+        "them with transformers' from_tf=True and save_pretrained()"
+    )
+    (tmp_path / "tf_model.h5").rename(tmp_path / "other")
     for i in range(10):
         (tmp_path / f"a{i}").touch()
     assert failing(tmp_path).endswith("found a0, a1, a2, a3, a4, a5, a6, a7 and 4 more")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("adapter_model.safetensors", "an adapter (PEFT) without its model: merge the two"),
+        ("tf_model.h5", "TensorFlow's weights"),
+        ("model.onnx", "an ONNX graph"),
+    ],
+)
+def test_what_lies_in_the_weights_place_is_named(tmp_path, name, sentence):
+    (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    (tmp_path / name).touch()
+    assert f"it has {name}, {sentence}" in failing(tmp_path)
+
+
+def test_an_adapter_beside_the_model_is_not_passed_over_in_silence(tmp_path):
+    folder = write(tmp_path, weights())
+    (folder / "adapter_model.safetensors").touch()
+    with pytest.warns(UserWarning, match=r"adapter_model\.safetensors beside its weights, which is not applied"):
+        open_checkpoint(folder)
+
+
+def test_a_link_into_an_emptied_cache_says_so(hub_cache):
+    snapshot = cache_model(hub_cache)
+    (hub_cache / "models--somebody--some-roberta" / "blobs" / "1").unlink()
+    found = failing(snapshot)
+    assert f"{snapshot / 'model.safetensors'} is a link to ../../blobs/1, which is not there: download" in found
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_git_lfs_pointer_is_called_that_whatever_file_it_stands_for(tmp_path, name):
+    folder = write(tmp_path, weights())
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert f"{folder / name} is a Git LFS pointer" in failing(folder)
 
 
 @pytest.mark.parametrize(
@@ -467,8 +503,8 @@ def test_an_unreadable_config_says_why(tmp_path, content, sentence):
 
 
 def test_a_refused_config_names_its_file(tmp_path):
-    folder = write(tmp_path, weights(), {**SMALL, "model_type": "bert"})
-    with pytest.raises(ConfigError, match=re.escape(f"{tmp_path / 'config.json'}: model_type is 'bert'")):
+    folder = write(tmp_path, weights(), {**SMALL, "model_type": "electra"})
+    with pytest.raises(ConfigError, match=re.escape(f"{tmp_path / 'config.json'}: model_type is 'electra'")):
         open_checkpoint(folder)
 
 
@@ -523,7 +559,7 @@ def test_without_the_hub_library_the_error_names_the_package(hub_cache, monkeypa
 def test_a_cached_model_without_safetensors_says_how_to_get_them(hub_cache):
     snapshot = cache_model(hub_cache)
     (snapshot / "model.safetensors").unlink()
-    assert "hf download NAME --local-dir FOLDER" in failing(HUB_NAME)
+    assert 'revision="refs/pr/N" fetches the safetensors of number N' in failing(HUB_NAME)
 
 
 @pytest.mark.parametrize(
@@ -592,37 +628,7 @@ def test_importing_and_opening_need_numpy_alone(tmp_path):
     assert done.stdout.strip() == "set()"
 
 
-def test_the_conversion_command_is_quoted_as_the_system_wants_it(monkeypatch):
-    name = "a folder's name"
-    assert folder_module.conversion_command(Path(name)).endswith(shlex.quote(name))
-    monkeypatch.setattr(folder_module, "os", SimpleNamespace(name="nt"))
-    command = folder_module.conversion_command(Path(name))
-    assert command.endswith(f'" "{name}"')
-    assert command.startswith('python -c "import glob')
-    assert command.count('"') == 4  # cmd knows no other quotes
-
-
 # --- Against PyTorch and transformers -----------------------------------------------------------------------
-
-
-@pytest.mark.parity
-def test_the_conversion_command_converts(tmp_path):
-    torch = pytest.importorskip("torch")
-    folder = write(tmp_path / "a folder's name", {})
-    (folder / "model.safetensors").unlink()
-    tensors = weights("masked language model")
-    state = {"roberta." + n if not n.startswith("lm_head") else n: torch.from_numpy(x) for n, x in tensors.items()}
-    state["lm_head.decoder.weight"] = state["roberta." + WORDS]  # tied: one storage under two names
-    torch.save(state, folder / "pytorch_model.bin")
-
-    found = failing(folder)
-    assert "in PyTorch's pickle format only" in found
-    command = shlex.split(found.splitlines()[-1])
-    assert command[0] == "python"
-    subprocess.run([sys.executable, *command[1:]], check=True, cwd=tmp_path)
-    opened = open_checkpoint(folder)
-    assert opened.tensors.keys() == tensors.keys()
-    assert all((opened.tensors[name] == tensors[name]).all() for name in tensors)
 
 
 @pytest.mark.parity

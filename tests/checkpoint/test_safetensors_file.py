@@ -13,7 +13,8 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from numroberta.checkpoint.errors import CheckpointError
-from numroberta.checkpoint.safetensors_file import DTYPES, load_safetensors, open_safetensors
+from numroberta.checkpoint.safetensors_file import load_safetensors, open_safetensors
+from numroberta.checkpoint.stored_tensor import DTYPES
 
 
 def file_of(header, data=b"", size=None):

@@ -13,7 +13,8 @@ from hypothesis import given, strategies as st
 from numroberta.checkpoint.checkpoint import open_checkpoint
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.errors import CheckpointError
-from numroberta.checkpoint.safetensors_file import DTYPES, load_safetensors
+from numroberta.checkpoint.safetensors_file import load_safetensors
+from numroberta.checkpoint.stored_tensor import DTYPES
 from numroberta.checkpoint.writing import new_folder, to_bfloat16, write_checkpoint, write_safetensors
 
 HEADS = {

@@ -320,8 +320,8 @@ def test_a_prompt_never_takes_the_last_token_away():
 @pytest.mark.parametrize(
     ("pooling", "text_settings", "modules", "message"),
     [
-        ({}, None, ("Transformer", "Pooling", "CNN"), "lists a 'CNN', which is not computed here; known are Dense"),
-        ({}, None, ("Transformer",), "lists Transformer; expected Transformer, Pooling"),
+        ({}, None, ("Transformer", "Pooling", "CNN"), "is a module 'CNN', which is not computed here; known are Dense"),
+        ({}, None, ("Pooling",), "lists Pooling; expected Transformer, Pooling"),
         ({}, None, (), "lists nothing; expected Transformer, Pooling"),
         ({}, None, ("BoW", "Pooling"), "lists BoW, Pooling; expected Transformer"),
         ({"pooling_mode": "median"}, None, None, "pooling 'median' is not one of mean, cls"),
@@ -350,7 +350,7 @@ def test_a_folder_that_cannot_be_followed_says_why(tmp_path, encoder_folder, poo
         ({"module_input_name": "token_embeddings"}, "module_input_name 'token_embeddings' is not computed here"),
         ({"weight": (5, 23)}, r"linear.weight has shape \(5, 23\), expected \(any, 24\)"),
         ({"bias": (4,)}, r"linear.bias has shape \(4,\), expected \(5,\)"),
-        ({"weight": None}, "no model.safetensors: save the model again"),
+        ({"weight": None}, r"2_Dense has no model\.safetensors and no pytorch_model\.bin; found config\.json"),
     ],
 )
 def test_a_dense_layer_that_is_not_computed_says_why(tmp_path, encoder_folder, changes, message):
@@ -369,7 +369,11 @@ def test_a_dense_layer_that_is_not_computed_says_why(tmp_path, encoder_folder, c
     ("settings", "message"),
     [
         ({"prompts": ["query: "]}, r"prompts is \['query: '\]; expected an object of strings"),
+        ({"prompts": {"query": 3}}, r"prompts is \{'query': 3\}; expected an object of strings"),
         ({"default_prompt_name": "q"}, r"default_prompt_name is 'q'; prompts has \[\]"),
+        ({"default_prompt_name": ["q"]}, r"default_prompt_name is \['q'\]; prompts has \[\]"),
+        ({"similarity_fn_name": {"a": 1}}, "similarity_fn_name is {'a': 1}, not one of cosine, dot"),
+        ({"truncate_dim": "64"}, "truncate_dim is '64'; expected a whole number from 1"),
         ({"similarity_fn_name": "maxsim"}, "similarity_fn_name is 'maxsim', not one of cosine, dot"),
     ],
 )
@@ -378,6 +382,47 @@ def test_settings_that_contradict_themselves_say_so(tmp_path, encoder_folder, se
     (path / "config_sentence_transformers.json").write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match=message):
         numroberta.load(path)
+
+
+def test_a_prompt_of_null_is_none(tmp_path, encoder_folder):
+    path = earlier(tmp_path / "a", encoder_folder, {})
+    (path / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: ", "document": null}}')
+    assert numroberta.load(path).sentence.prompts == {"query": "query: "}
+
+
+def test_code_that_a_folder_brings_along_is_refused(tmp_path, encoder_folder):
+    path = earlier(tmp_path / "a", encoder_folder, {})
+    modules = json.loads((path / "modules.json").read_text())
+    modules[0]["type"] = "custom_st.Transformer"
+    (path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(CheckpointError, match=r"names the class 'custom_st\.Transformer', code of its own"):
+        numroberta.load(path)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["ReLU6", "LeakyReLU", "ELU", "GELU", "SiLU", "Softmax", "Sigmoid"])
+@pytest.mark.filterwarnings("ignore:Implicit dimension")
+def test_each_activation_of_a_dense_layer_is_torchs(saved, name):
+    import torch
+
+    path, model = saved(dense=getattr(torch.nn, name)())
+    np.testing.assert_allclose(numroberta.load(path).encode(TEXTS[:4]), model.encode(TEXTS[:4]), atol=1e-5)
+
+
+@pytest.mark.parity
+def test_a_layer_norm_after_pooling_is_torchs(theirs, encoder_folder, tmp_path):
+    import torch
+    from sentence_transformers import models
+
+    norm = models.LayerNorm(HIDDEN)
+    torch.nn.init.normal_(norm.norm.weight)
+    torch.nn.init.normal_(norm.norm.bias)
+    modules = [models.Transformer(str(encoder_folder), max_seq_length=48), models.Pooling(HIDDEN), norm]
+    model = theirs.SentenceTransformer(modules=modules, device="cpu")
+    model.save(str(tmp_path / "saved"))
+    np.testing.assert_allclose(
+        numroberta.load(tmp_path / "saved").encode(TEXTS[:4]), model.encode(TEXTS[:4]), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

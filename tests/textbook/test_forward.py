@@ -63,16 +63,8 @@ def test_softmax_is_a_distribution_in_the_order_of_its_scores_however_large_they
 
 
 def test_positions_start_after_the_padding_id_and_skip_padding():
-    weights = {
-        "embeddings.word_embeddings.weight": np.zeros((5, 1)),
-        "embeddings.position_embeddings.weight": np.arange(10.0)[:, None],
-        "embeddings.token_type_embeddings.weight": np.zeros((1, 1)),
-        "embeddings.LayerNorm.weight": np.ones(1),
-        "embeddings.LayerNorm.bias": np.zeros(1),
-    }
-    acts = {}
-    textbook.embeddings(weights, np.array([[0, 4, 2, 1, 1], [1, 1, 0, 4, 2]]), 1, 1e-5, acts)
-    assert acts["embeddings.position_embeddings"][..., 0].tolist() == [[2, 3, 4, 1, 1], [1, 1, 2, 3, 4]]
+    positions = textbook.roberta_positions(np.array([[0, 4, 2, 1, 1], [1, 1, 0, 4, 2]]), 1)
+    assert positions.tolist() == [[2, 3, 4, 1, 1], [1, 1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
