@@ -101,16 +101,16 @@ def read_sentence_settings(checkpoint: Checkpoint) -> SentenceSettings:
     modules = checkpoint.folder / "modules.json"
     if not modules.is_file():
         return SentenceSettings()
-    found = load_json(modules, list)
-    kinds = [_kind(modules, module) for module in found]
+    listed = load_json(modules, list)
+    kinds = [_kind(modules, module) for module in listed]
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise CheckpointError(f"{modules} lists {', '.join(kinds) or 'nothing'}; expected Transformer, Pooling, …")
 
     hidden = checkpoint.config.hidden_size
-    pooling, include_prompt = _pooling(checkpoint.folder / found[1]["path"] / "config.json", hidden)
+    pooling, include_prompt = _pooling(checkpoint.folder / listed[1]["path"] / "config.json", hidden)
     dimension = len(pooling) * hidden
     steps: list[Step] = []
-    for kind, module in zip(kinds[2:], found[2:], strict=True):
+    for kind, module in zip(kinds[2:], listed[2:], strict=True):
         path = checkpoint.folder / module["path"]
         if kind == "Normalize":
             _check_input(path / "config.json")
