@@ -22,7 +22,7 @@ STABLE = 100  # vectors from which the ranges of int8 are taken without a warnin
 
 def one_of(name: str, value: object, known: Collection[str], also: str = "") -> None:
     """Raises ValueError unless `value` is one of the known names; `name` is the argument's."""
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name}={value!r}, expected one of {', '.join(map(repr, known))}{also}")
 
 

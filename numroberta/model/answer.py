@@ -58,7 +58,7 @@ def answer(
         with_types(model, windows),
         lambda output: heads.span(model.layers, output.last_hidden_state),
     )
-    found = answers(
+    ranked = answers(
         context,
         list(zip(windows, logits, strict=True)),
         top_k=top_k,
@@ -66,7 +66,7 @@ def answer(
         align_to_words=align_to_words,
         handle_impossible_answer=handle_impossible_answer,
     )
-    return found[0] if top_k == 1 else found
+    return ranked[0] if top_k == 1 else ranked
 
 
 def _windows(
@@ -121,7 +121,7 @@ def answers(
     that there is no answer (Rajpurkar et al. 2018).  An answer's score is the sum over the spans that spell it, in all
     windows, in whatever case, as in the pipeline: it exceeds 1 where several windows are sure of the same words.
     """
-    found: dict[str, Answer] = {}
+    by_words: dict[str, Answer] = {}
     no_answer = 1.0
     for encoding, logits in windows:
         allowed = np.array([side == 1 for side in encoding.sequence_ids])
@@ -142,9 +142,9 @@ def answers(
                 break
             start, end = _characters(encoding, first, last, align_to_words)
             words = context[start:end]
-            known = found.setdefault(words.lower(), {"score": 0.0, "start": start, "end": end, "answer": words})
+            known = by_words.setdefault(words.lower(), {"score": 0.0, "start": start, "end": end, "answer": words})
             known["score"] += score
-    ranked = list(found.values())
+    ranked = list(by_words.values())
     if handle_impossible_answer or not ranked:  # beside a sure "no answer", float32 may hold nothing else
         ranked.append({"score": no_answer, "start": 0, "end": 0, "answer": ""})
     return sorted(ranked, key=lambda answer: -answer["score"])[:top_k]

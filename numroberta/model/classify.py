@@ -47,12 +47,12 @@ def classify(
     function = function_to_apply or cross_encoders_function(encoder)
     single = isinstance(texts, (str, tuple, dict))
     model = encoder.model
-    found: list[list[LabelScore]] = []
+    results: list[list[LabelScore]] = []
     cut = left_out = 0
     for some in blocks([texts] if single else texts_of(texts, "texts"), characters):
         rows = [
             check_text_or_pair(text, "texts" if single else f"texts[{index}]")
-            for index, text in enumerate(some, len(found))
+            for index, text in enumerate(some, len(results))
         ]
         inputs, dropped = _tokenized(encoder, rows)
         logits = model.run(
@@ -61,11 +61,11 @@ def classify(
             wanted=[np.zeros(1, np.int64)] * len(inputs),
             most_texts=batch_size,
         )
-        found += [label_scores(row, encoder.config, top_k, function) for row in logits]
+        results += [label_scores(row, encoder.config, top_k, function) for row in logits]
         cut += sum(map(bool, dropped))
         left_out += sum(dropped)
-    warn_of_cuts(cut, len(found), left_out, encoder.max_length)
-    return found[0] if single else found
+    warn_of_cuts(cut, len(results), left_out, encoder.max_length)
+    return results[0] if single else results
 
 
 def _tokenized(encoder: TextEncoder, rows: list[Any]) -> tuple[list[TextInput], list[int]]:

@@ -48,13 +48,13 @@ def fill_mask(
     def candidates(output: TextOutput) -> list[_Candidates]:  # kept instead of the logits, which are 200 KB a mask
         return likeliest(heads.masked_lm(model.layers, output.last_hidden_state), top_k, among)
 
-    found: list[Any] = []
+    results: list[Any] = []
     for some in blocks(texts_of(text, "text"), characters):
         if isinstance(text, str):
             rows = [_masked_ids(encoder, check_text(text, "text"))]
         else:
-            check_texts(some, "text", len(found))
-            rows = [_masked_ids(encoder, one, f"text[{index}]: ") for index, one in enumerate(some, len(found))]
+            check_texts(some, "text", len(results))
+            rows = [_masked_ids(encoder, one, f"text[{index}]: ") for index, one in enumerate(some, len(results))]
         masks = [np.flatnonzero(np.asarray(row) == encoder.tokenizer.mask_token_id) for row in rows]
         chosen = model.run(with_positions(model, rows), candidates, wanted=masks)
         for row, places, per_mask in zip(rows, masks, chosen, strict=True):
@@ -62,8 +62,8 @@ def fill_mask(
                 fillings(encoder.tokenizer, row, int(place), own, alone=len(places) == 1)
                 for place, own in zip(places, per_mask, strict=True)
             ]
-            found.append(filled[0] if len(filled) == 1 else filled)
-    return found[0] if isinstance(text, str) else found
+            results.append(filled[0] if len(filled) == 1 else filled)
+    return results[0] if isinstance(text, str) else results
 
 
 def _masked_ids(encoder: TextEncoder, text: str, where: str = "") -> list[int]:

@@ -30,8 +30,9 @@ class EncodeOptions:
         check_whole("batch_size", self.batch_size, 1)
         if self.pooling is not None:
             one_of("pooling", self.pooling, POOLINGS, also=", or None")
-        if self.prompt is not None:
-            check_text(self.prompt, "prompt")
+        for name in ("prompt", "prompt_name"):
+            if getattr(self, name) is not None:
+                check_text(getattr(self, name), name)
         one_of("long", self.long, LONG)
 
 

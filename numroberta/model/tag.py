@@ -63,12 +63,12 @@ def tag(
             raise ValueError(f"stride={stride} joins entities of several windows, and aggregation='none' has none")
     ignored = set(texts_of(ignore_labels, "ignore_labels"))
     model = encoder.model
-    found: list[list[TaggedToken] | list[Entity]] = []
+    results: list[list[TaggedToken] | list[Entity]] = []
     cut = left_out = 0
     for some in blocks(texts_of(text, "text"), characters):
         texts = [
             check_text(one, "text" if isinstance(text, str) else f"text[{index}]")
-            for index, one in enumerate(some, len(found))
+            for index, one in enumerate(some, len(results))
         ]
         encodings = encoder.tokenizer(
             texts, max_length=encoder.max_length, stride=stride or 0, return_overflowing_tokens=stride is not None
@@ -83,13 +83,13 @@ def tag(
         )
         for one, own in zip(texts, windows, strict=True):
             with_logits = [(window, next(logits)) for window in own]
-            found.append(entities(one, with_logits, encoder.tokenizer, encoder.config.id2label, aggregation, ignored))
+            results.append(entities(one, with_logits, encoder.tokenizer, encoder.config.id2label, aggregation, ignored))
         if stride is None:
             dropped = [encoding.truncated for encoding in encodings]
             cut += sum(map(bool, dropped))
             left_out += sum(dropped)
-    warn_of_cuts(cut, len(found), left_out, encoder.max_length)
-    return found[0] if isinstance(text, str) else found
+    warn_of_cuts(cut, len(results), left_out, encoder.max_length)
+    return results[0] if isinstance(text, str) else results
 
 
 class _Token(NamedTuple):
@@ -134,13 +134,13 @@ def entities(
     if aggregation == "none":
         tagged = [_tagged(token, id2label) for own in tokens for token in own]
         return [token for token in tagged if token["entity"] not in ignored]
-    found: list[Entity] = []
+    joined: list[Entity] = []
     for own in tokens:
         words = [[token] for token in own] if aggregation == "simple" else _runs(own, lambda _, token: token.inside)
         units = [_unit(word, aggregation, id2label) for word in words]
-        joined = [_entity(text, run, tokenizer) for run in _runs(units, _continues)]
-        found += [entity for entity in joined if entity["entity_group"] not in ignored]
-    return found if len(windows) == 1 else _longest(found)
+        runs = [_entity(text, run, tokenizer) for run in _runs(units, _continues)]
+        joined += [entity for entity in runs if entity["entity_group"] not in ignored]
+    return joined if len(windows) == 1 else _longest(joined)
 
 
 def _tokens(text: str, encoding: Encoding, scores: Array, tokenizer: Tokenizer) -> list[_Token]:
@@ -223,10 +223,10 @@ def _entity(text: str, units: list[_Unit], tokenizer: Tokenizer) -> Entity:
     }
 
 
-def _longest(found: list[Entity]) -> list[Entity]:
+def _longest(joined: list[Entity]) -> list[Entity]:
     """Of entities that overlap, from two windows, the longest; of two as long the surer one."""
     kept: list[Entity] = []
-    for entity in sorted(found, key=lambda entity: entity["start"]):
+    for entity in sorted(joined, key=lambda entity: entity["start"]):
         if not kept or entity["start"] >= kept[-1]["end"]:
             kept.append(entity)
         elif _weight(entity) > _weight(kept[-1]):

@@ -586,6 +586,8 @@ def load(
     Raises:
         CheckpointError: a ValueError that says what was found and what to do.
     """
+    if num_threads is not None:
+        check_whole("num_threads", num_threads, 1)
     checkpoint = open_checkpoint(name, revision=revision)
     model = Roberta(
         checkpoint,

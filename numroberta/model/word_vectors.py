@@ -96,14 +96,14 @@ class WordEmbedder:
         self, rows: Sequence[WordTokens], aggregation: str, chosen: list[int], batch_size: int, max_length: int
     ) -> list[WordVectors]:
         skip = len(self.before)
-        found = []
+        results = []
         for first in range(0, len(rows), BLOCK // 4):  # token vectors of a few texts at a time are in memory
             some = rows[first : first + BLOCK // 4]
             of_tokens = self._vectors([row.ids for row in some], chosen, batch_size, max_length)
             for row, vectors in zip(some, of_tokens, strict=True):
                 own = word_vectors(vectors[skip:], row.members, aggregation)
-                found.append(WordVectors(row.words, row.offsets, own))
-        return found
+                results.append(WordVectors(row.words, row.offsets, own))
+        return results
 
     def _vectors(self, bodies: Sequence[list[int]], chosen: list[int], batch_size: int, max_length: int) -> list[Array]:
         """Vectors of <s>, the tokens and </s> of texts of any length, (2 + tokens, hidden) each."""

@@ -310,10 +310,11 @@ def test_bad_arguments_of_encode_are_one_sentence(small, arguments, message):
         ({"dtype": "float16"}, "dtype='float16', expected 'float32' or 'float64'"),
         ({"dtype": "quick"}, "dtype='quick', expected 'float32' or 'float64'"),
         ({"num_threads": 0}, "num_threads=0, expected at least 1"),
+        ({"num_threads": "2"}, "num_threads='2', expected a whole number, at least 1"),
     ],
 )
 def test_bad_arguments_of_load_are_one_sentence(small_folder, arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         numroberta.load(small_folder, **arguments)
 
 

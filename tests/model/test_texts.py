@@ -151,7 +151,8 @@ def test_a_string_is_one_text_everywhere(small, model_with):
             "truncate_dim='64', expected a whole number, at least 1",
         ),
         ("encode", (["a"],), {"prompt": 3}, TypeError, "prompt is int, expected a string"),
-        ("encode", (["a"],), {"prompt_name": 3}, ValueError, "prompt_name=3: this model names none"),
+        ("encode", (["a"],), {"prompt_name": 3}, TypeError, "prompt_name is int, expected a string"),
+        ("encode", (["a"],), {"pooling": ["mean"]}, ValueError, r"pooling=\['mean'\], expected one of 'mean', 'cls'"),
         ("encode", (["a"],), {"pooling": 3}, ValueError, "pooling=3, expected one of 'mean', 'cls'"),
         ("encode", (["a"],), {"precision": None}, ValueError, "precision=None, expected one of 'float32', 'int8'"),
         (
