@@ -17,6 +17,7 @@ from numroberta.corpus.row import Row, kind_of, text_of
 
 LONGEST_LINE = 1 << 26  # bytes; a "line" beyond it is a file of another kind, and would fill the memory
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+STANDARD_INPUT = "standard input"  # its name in messages
 
 
 class Lines:
@@ -79,9 +80,6 @@ class Lines:
     def close(self) -> None:
         if self.name != STANDARD_INPUT:
             self.raw.close()
-
-
-STANDARD_INPUT = "standard input"
 
 
 def name_of(path: str | Path) -> str:

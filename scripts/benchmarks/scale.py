@@ -52,12 +52,12 @@ def compare(name: str, texts: Path, output: Path, turns: int) -> list[tuple[str,
         embed_files(model, [texts], output, overwrite=True)
         marks.append((time.monotonic(), time.process_time()))
         taken.append(marks)
-    found = []
+    rates = []
     for clock, name in enumerate(("wall", "CPU")):
         memory = min(middle[clock] - start[clock] for start, middle, _ in taken)
         files = min(end[clock] - middle[clock] for _, middle, end in taken)
-        found.append((name, len(lines) / memory, len(lines) / files))
-    return found
+        rates.append((name, len(lines) / memory, len(lines) / files))
+    return rates
 
 
 def main() -> None:
@@ -87,8 +87,8 @@ def main() -> None:
         if options.compare:
             texts.write_text("".join(lines[: options.compare]), encoding="utf-8")
             for clock, memory, files in compare(options.model, texts, output, 3):
-                told = f"encode {memory:.0f} lines/s, files {files:.0f}, {files / memory:.3f} of it"
-                print(f"{options.compare:,} lines, {clock}: {told}")
+                rates = f"encode {memory:.0f} lines/s, files {files:.0f}, {files / memory:.3f} of it"
+                print(f"{options.compare:,} lines, {clock}: {rates}")
 
 
 if __name__ == "__main__":
