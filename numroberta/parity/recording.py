@@ -37,7 +37,9 @@ def trace(
     ids, mask = roberta.checked(input_ids, attention_mask)
     config = roberta.config
     if roberta.exact:
-        return {"input_ids": ids, "attention_mask": mask.astype(np.int64), **own_activations(roberta, ids, mask)}
+        acts = own_activations(roberta, ids, mask)
+        acts |= text_vectors(model, acts[f"encoder.layer.{config.num_hidden_layers - 1}.output"], mask)
+        return {"input_ids": ids, "attention_mask": mask.astype(np.int64), **acts}
     output = textbook.forward(
         roberta.tensors,
         ids,
