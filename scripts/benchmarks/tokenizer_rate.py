@@ -8,8 +8,8 @@ for the first time.  `scripts/benchmarks/benchmark.py tokenizer` prints the same
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -40,11 +40,14 @@ def rates(tokenizer: str | Path, texts: list[str]) -> dict[str, dict[str, float]
 
 
 def main() -> None:
-    tokenizer, *files = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tokenizer", help="tokenizer.json, or the folder of a model")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="one text per line")
+    options = parser.parse_args()
     print(f"{'file':16} {'backend':12} {'tokens':>10} {'load s':>8} {'ids/s':>10} {'with offsets/s':>15}")
-    for file in files:
+    for file in options.files:
         texts = Path(file).read_text(encoding="utf-8").splitlines()
-        for backend, found in rates(tokenizer, texts).items():
+        for backend, found in rates(options.tokenizer, texts).items():
             print(
                 f"{Path(file).name:16} {backend:12} {found['tokens']:10.0f} {found['load_seconds']:8.3f} "
                 f"{found['ids_per_second']:10.0f} {found['with_offsets_per_second']:15.0f}"

@@ -18,12 +18,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 CONTESTANTS = ("numroberta", "PyTorch")
+PACKAGES = ("torch", "transformers")
 RATE = 2e-5
 
 
@@ -122,8 +124,8 @@ def measure(
 
 def main() -> None:
     if sys.argv[1:2] == ["serve"]:
-        name, folder, threads, dropout, checkpointing = sys.argv[2:]
-        return serve(name, Path(folder), int(threads), float(dropout), checkpointing == "1")
+        name, path, threads, dropout, checkpointing = sys.argv[2:]
+        return serve(name, Path(path), int(threads), float(dropout), checkpointing == "1")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", nargs="+", default=["32x64", "32x128"], metavar="TEXTSxTOKENS")
     parser.add_argument("--dropout", nargs="+", type=float, default=[0.1, 0.0], metavar="P")
@@ -132,6 +134,9 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true", help="activations computed again, on both sides")
     parser.add_argument("--work", type=Path, help="keep the 330 MB of weights here, to use them again")
     options = parser.parse_args()
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise SystemExit(f"this needs {' and '.join(missing)}: run `pip install '.[parity]'`")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
         if not (folder / "model.safetensors").is_file():

@@ -18,11 +18,15 @@ from typing import Any
 
 import glue
 import numpy as np
-import torch
-import transformers
 
 from numroberta.checkpoint import find_folder
 from numroberta.tokenizer import Tokenizer
+
+try:
+    import torch
+    import transformers
+except ImportError as error:
+    raise SystemExit(f"this needs {error.name}: run `pip install '.[parity]'`") from None
 
 HEADS = {
     "classify": (transformers.AutoModelForSequenceClassification, {0: "negative", 1: "positive"}),

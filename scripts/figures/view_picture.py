@@ -5,20 +5,26 @@
 Needs playwright (the extra `view`) and Chromium.
 """
 
+import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
-
 from numroberta.cli import main as numroberta
+
+try:
+    from playwright.sync_api import sync_playwright
+except ImportError as error:
+    raise SystemExit(f"this needs {error.name}: run `pip install '.[view]'`") from None
 
 TEXT = "The cat sat on the <mask>, and nobody thought it would ever get up again."
 LAYER, HEAD, TOKEN = 5, 3, 6  # what <mask> looks at
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", metavar="FILE.png")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page_file = Path(folder) / "view.html"
         numroberta(["view", TEXT, "-o", str(page_file)])
@@ -32,7 +38,9 @@ def main() -> None:
         box = page.locator("#attention").bounding_box()
         assert box
         page.screenshot(
-            path=sys.argv[1], full_page=True, clip={"x": 0, "y": box["y"], "width": 1240, "height": box["height"] + 20}
+            path=options.picture,
+            full_page=True,
+            clip={"x": 0, "y": box["y"], "width": 1240, "height": box["height"] + 20},
         )
         browser.close()
 

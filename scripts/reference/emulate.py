@@ -23,7 +23,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +68,7 @@ def probe(folder: Path) -> None:
     tokens = [model.tokenizer(text) for text in SENTENCES]
     result["tokens"] = [[encoding.ids, encoding.tokens, encoding.offsets] for encoding in tokens]
     (folder / "result.json").write_text(json.dumps(result))
-    np.savez(folder / "arrays.npz", **arrays)
+    np.savez(folder / "arrays.npz", **cast(Any, arrays))
 
 
 def compare(here: Path, there: Path) -> list[str]:

@@ -22,6 +22,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ import numroberta
 from numroberta.checkpoint import open_checkpoint
 from numroberta.parity import save
 
+Tensors = dict[str, np.ndarray]
+
+PACKAGES = ("torch", "transformers")
 FOLDER = Path(__file__).parents[2] / "tests" / "reference"
 
 TEXTS = [
@@ -120,7 +124,9 @@ def errors(found: dict[str, np.ndarray], exact: dict[str, np.ndarray], mask: np.
     return result
 
 
-def record(folder: Path, name: str, ids: np.ndarray, mask: np.ndarray, texts: list[str]) -> tuple[dict, dict]:
+def record(
+    folder: Path, name: str, ids: np.ndarray, mask: np.ndarray, texts: list[str]
+) -> tuple[Tensors, dict[str, str]]:
     """(tensors, metadata) of one recording."""
     import torch
     import transformers
@@ -138,16 +144,16 @@ def record(folder: Path, name: str, ids: np.ndarray, mask: np.ndarray, texts: li
     return {"input_ids": ids, "attention_mask": mask, **exact}, metadata
 
 
-def record_tiny() -> tuple[dict, dict]:
+def record_tiny() -> tuple[Tensors, dict[str, str]]:
     return record(open_checkpoint("tiny").model_folder, "tiny", *tiny_inputs(), TEXTS)
 
 
-def record_full_size() -> tuple[dict, dict]:
+def record_full_size() -> tuple[Tensors, dict[str, str]]:
     with full_size() as folder:
         return record(folder, "scripts/reference/seeded.py", *full_size_inputs(), [])
 
 
-def record_long() -> tuple[dict, dict]:
+def record_long() -> tuple[Tensors, dict[str, str]]:
     with full_size() as folder:
         tensors, metadata = record(folder, "scripts/reference/seeded.py", *long_inputs(), [])
     kept = ("input_ids", "attention_mask", "pooler")
@@ -171,8 +177,12 @@ RECORDINGS: dict[str, Callable[[], tuple[dict[str, Any], dict[str, str]]]] = {
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(RECORDINGS), help=f"of {', '.join(RECORDINGS)} (default: all)")
+    names = parser.parse_args().names
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise SystemExit(f"this needs {' and '.join(missing)}: run `pip install '.[parity]'`")
     FOLDER.mkdir(exist_ok=True)
-    for chosen in parser.parse_args().names:
+    for chosen in names:
         path = FOLDER / f"{chosen}.safetensors"
         save(path, *RECORDINGS[chosen]())
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tiny_data import read_lines
 
 import numroberta
 from numroberta import TextEncoder
 from numroberta.arithmetic import heads
+from numroberta.training.metrics import spearman
 
 SENTENCES = [
     "A man is playing a guitar.",
@@ -41,20 +41,13 @@ BLANKS = [
 ]
 
 
-def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each value's rank, equal values sharing their mean. (n,) -> (n,)"""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)  # (distinct,)
-    return (last - (count - 1) / 2)[place]
-
-
 def sts_spearman(encoder: TextEncoder, path: Path) -> float:
     """Spearman's correlation of cosines with people's scores of likeness."""
     rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
     left, right = (encoder.encode([row[i].strip() for row in rows], normalize_embeddings=True) for i in (5, 6))
     cosines = (left * right).sum(axis=1)  # (n, hidden) -> (n,)
     scores = np.array([float(row[4]) for row in rows])
-    return float(np.corrcoef(ranks(cosines.astype(np.float64)), ranks(scores))[0, 1])
+    return spearman(scores, cosines.astype(np.float64))
 
 
 def masked_accuracy(encoder: TextEncoder, lines: list[str], seed: int) -> tuple[float, float, int]:
@@ -63,7 +56,8 @@ def masked_accuracy(encoder: TextEncoder, lines: list[str], seed: int) -> tuple[
     15 % of each line's tokens, never <s> or </s>, are replaced by <mask>.
     """
     rng = np.random.default_rng(seed)
-    mask = encoder.tokenizer.token_to_id("<mask>")
+    mask = encoder.tokenizer.mask_token_id
+    assert mask is not None
     top1 = top5 = count = 0
     encoded, _ = encoder.tokenizer.encode_ids(lines, max_length=encoder.max_length)
     for line in encoded:
@@ -97,7 +91,7 @@ def print_neighbours(encoder: TextEncoder) -> None:
 
 def print_cloze(encoder: TextEncoder) -> None:
     for blank in BLANKS:
-        answers = encoder.fill_mask(blank, top_k=5)
+        (answers,) = encoder.fill_mask([blank], top_k=5)
         print(f"  {blank}  ->  " + ", ".join(f"{a['token_str'].strip()} {a['score']:.2f}" for a in answers))
 
 

@@ -10,10 +10,14 @@ norm is fitted again. Training heals the rest in minutes instead of hours.
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from tqdm import tqdm
-from transformers import AutoTokenizer, BertModel
+
+try:
+    import torch
+    import torch.nn.functional as F
+    from transformers import AutoTokenizer, BertModel
+except ImportError as error:
+    raise SystemExit(f"this needs {error.name}: run `pip install '.[parity]'`") from None
 
 Weights = dict[str, torch.Tensor]
 

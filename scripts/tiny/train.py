@@ -26,14 +26,18 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
-from scipy.stats import spearmanr
 from tiny_data import read_lines, short_sentences
 from tiny_teacher import Teacher, cut
 from tokenizers import AddedToken, ByteLevelBPETokenizer, Tokenizer, decoders, pre_tokenizers, processors
 from torch import nn
+
+try:
+    import torch
+    import torch.nn.functional as F
+    from safetensors.torch import save_file
+    from scipy.stats import spearmanr
+except ImportError as error:
+    raise SystemExit(f"this needs {error.name}: run `pip install '.[parity]' scipy`") from None
 
 LAYERS, HEADS, HIDDEN, INNER, VOCAB, POSITIONS = 6, 12, 192, 768, 8192, 514
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
@@ -239,7 +243,7 @@ class Muon(torch.optim.Optimizer):
         self.workers = workers
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:
         for group in self.param_groups:
             stacks: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}
             for p in group["params"]:

@@ -30,7 +30,6 @@ def test_label_metrics_equal_scikit_learns(pairs):
 def test_correlations_equal_scipys(pairs):
     stats = pytest.importorskip("scipy.stats")
     gold, found = np.array(pairs, float).T
-    np.testing.assert_array_equal(glue.ranks(gold), stats.rankdata(gold))
     if np.ptp(gold) and np.ptp(found):
         assert glue.pearson(gold, found) == pytest.approx(stats.pearsonr(gold, found).statistic)
         assert glue.spearman(gold, found) == pytest.approx(stats.spearmanr(gold, found).statistic)

@@ -1,0 +1,122 @@
+"""Plant faults in numroberta, one at a time, and print which of them no test catches.
+
+    python scripts/mutate/mutate.py                     # all faults of faults.json: some seconds each
+    python scripts/mutate/mutate.py G02 G16             # these
+    python scripts/mutate/mutate.py --check             # only whether each fault's text is where the list says
+
+Each fault of the list names a file, a piece of its text that stands there exactly once, what is written in its place,
+and the tests that must fail.  The work is done in a copy of the checkout, which is left as it is.  Exit codes: 0 all
+faults were caught, 1 some were not, 2 the list does not fit the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FAULTS = Path(__file__).with_name("faults.json")
+COPIED = ("numroberta", "tests", "scripts", "pyproject.toml", "README.md", "LICENSE", ".ci")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A change that a test must catch."""
+
+    name: str
+    file: str  # below the checkout
+    text: str
+    fault: str  # what is planted in place of the text
+    promise: str  # what a user is promised, and would lose
+    tests: list[str]  # arguments of pytest
+
+    def planted(self, source: str) -> str:
+        """The source with the fault in it; ValueError where the text does not stand there exactly once."""
+        count = source.count(self.text)
+        if count != 1:
+            raise ValueError(f"{self.name}: {self.file} has {self.text!r} {count} times, expected once")
+        return source.replace(self.text, self.fault)
+
+
+def read_faults(path: Path, names: Sequence[str] = ()) -> list[Fault]:
+    """The faults of a list, or those of these names; ValueError for a name that the list does not have."""
+    faults = [Fault(**entry) for entry in json.loads(path.read_text("utf-8"))]
+    unknown = set(names) - {fault.name for fault in faults}
+    if unknown:
+        raise ValueError(f"{path.name} has no fault {', '.join(sorted(unknown))}")
+    return [fault for fault in faults if not names or fault.name in names]
+
+
+def copy_checkout(folder: Path) -> Path:
+    """A copy to plant faults in, with the data beside it where there is any."""
+    copy = folder / "checkout"
+    copy.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, copy / name)
+    if (ROOT.parent / "shared").is_dir():
+        (folder / "shared").symlink_to((ROOT.parent / "shared").resolve())
+    return copy
+
+
+def tests_pass(checkout: Path, tests: Sequence[str]) -> bool:
+    """Whether these tests pass in a checkout; ValueError where pytest could not run them."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(checkout)}
+    ended = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    if ended.returncode not in (0, 1):
+        raise ValueError(f"pytest {' '.join(tests)} ended with {ended.returncode}: {ended.stdout[-500:]}")
+    return ended.returncode == 0
+
+
+def survives(fault: Fault, checkout: Path) -> bool:
+    """Whether the fault's tests pass with the fault in the code."""
+    path = checkout / fault.file
+    source = path.read_text("utf-8")
+    path.write_text(fault.planted(source), "utf-8")
+    try:
+        return tests_pass(checkout, fault.tests)
+    finally:
+        path.write_text(source, "utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of a fault (default: all)")
+    parser.add_argument("--faults", type=Path, default=FAULTS, metavar="FILE", help="another list")
+    parser.add_argument("--check", action="store_true", help="run no test")
+    options = parser.parse_args()
+    survivors = 0
+    try:
+        faults = read_faults(options.faults, options.names)
+        for fault in faults:
+            fault.planted((ROOT / fault.file).read_text("utf-8"))
+        if options.check:
+            print(f"{len(faults)} faults can be planted")
+            return 0
+        with tempfile.TemporaryDirectory() as folder:
+            checkout = copy_checkout(Path(folder))
+            for fault in faults:
+                survived = survives(fault, checkout)
+                survivors += survived
+                print(f"{'SURVIVED' if survived else 'caught  '}  {fault.name}  {fault.promise}", flush=True)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{len(faults) - survivors} of {len(faults)} faults were caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
