@@ -50,7 +50,8 @@ def examine(model: TextEncoder, texts: Sequence[str]) -> dict[str, Any]:
         output_hidden_states=True,
         output_attentions=True,
     )
-    vectors = [vector for vector, _ in outputs]  # (hidden, n) each
+    vectors = [vector for vector, _, _ in outputs]  # (hidden, n) each
+    words = [words_of(encoding) for encoding in encodings]
     means = np.stack([vector.mean(axis=1) for vector in vectors])  # (texts, hidden)
     return {
         "model": model.checkpoint.name,
@@ -63,12 +64,19 @@ def examine(model: TextEncoder, texts: Sequence[str]) -> dict[str, Any]:
                 "cut": encoding.truncated,
                 "tokens": pieces(encoding, model.tokenizer.mask_token_id),
                 "written": written_in_place(model, encoding),
+                "attention": base64.b64encode(maps.tobytes()).decode(),
+                "opens": most_telling(maps, own),
+                "resting": resting(maps, np.array(encoding.special_tokens_mask, bool)),
             }
-            | pictures
-            for text, encoding, (_, pictures) in zip(texts, encodings, outputs, strict=True)
+            | norms_and_turns
+            for text, encoding, own, (_, maps, norms_and_turns) in zip(texts, encodings, words, outputs, strict=True)
         ],
         "similarity": rounded(cosine_similarity(means, means), 3),
-        "pairs": {f"{a}-{b}": carried_by(vectors[a], vectors[b]) for a, b in combinations(range(len(texts)), 2)},
+        "pairs": {
+            f"{a}-{b}": carried_by(vectors[a], vectors[b])
+            | {"alike": alike(vectors[a], vectors[b], words[a], words[b])}
+            for a, b in combinations(range(len(texts)), 2)
+        },
     }
 
 
@@ -77,8 +85,19 @@ def pieces(encoding: Encoding, mask_id: int | None) -> list[dict[str, Any]]:
     found = []
     for token, number, special in zip(encoding.tokens, encoding.ids, encoding.special_tokens_mask, strict=True):
         kind = "frame" if special else "mask" if number == mask_id else "text"
-        found.append({"label": readable(token), "id": number, "bytes": token_bytes(token).hex(" "), "kind": kind})
+        spelling = "" if special else token_bytes(token).hex(" ")  # the frame is not made of the text's bytes
+        found.append({"label": readable(token), "id": number, "bytes": spelling, "kind": kind})
     return found
+
+
+def words_of(encoding: Encoding) -> Array:
+    """Which tokens have a letter or a number in them, (n,)."""
+    return np.array(
+        [
+            not special and any(character.isalnum() for character in readable(token))
+            for token, special in zip(encoding.tokens, encoding.special_tokens_mask, strict=True)
+        ]
+    )
 
 
 def token_bytes(token: str) -> bytes:
@@ -93,16 +112,42 @@ def readable(token: str) -> str:
     return token_bytes(token).decode("utf-8", "backslashreplace")
 
 
-def drawn(output: TextOutput) -> tuple[Array, dict[str, Any]]:
-    """A text's token vectors, (hidden, n) in float64, and what the page draws of its way through the layers."""
-    return output.last_hidden_state.astype(np.float64), {"attention": attention_maps(output)} | path(output)
+def drawn(output: TextOutput) -> tuple[Array, Array, dict[str, Any]]:
+    """A text's token vectors, (hidden, n) in float64, its attention maps, and its way through the layers."""
+    return output.last_hidden_state.astype(np.float64), attention_maps(output), path(output)
 
 
-def attention_maps(output: TextOutput) -> str:
-    """Thousandths of (layers, heads + 1, queries, keys), little-endian uint16 in base64; last of a layer: the mean."""
+def attention_maps(output: TextOutput) -> Array:
+    """Thousandths of (layers, heads + 1, queries, keys); the last of a layer is the mean of its heads."""
     layers = np.stack(output.attentions).astype(np.float64)  # (layers, heads, n, n)
     with_mean = np.concatenate([layers, layers.mean(axis=1, keepdims=True)], axis=1)  # -> (layers, heads + 1, n, n)
-    return packed(with_mean * 1000, "<u2")
+    return np.rint(with_mean * 1000).astype("<u2")
+
+
+def most_telling(maps: Array, words: Array) -> tuple[int, int]:
+    """(layer, head) of the head that looks hardest at other words of the text: a page opens on it.
+
+    The largest weight that a word gives to another word, on average over the words.  (0, 0) for fewer than two words.
+    maps: (layers, heads + 1, n, n).  words: (n,), which tokens are words.
+    """
+    between = maps[:, :-1, words][..., words].astype(np.float64)  # (layers, heads, words, words)
+    if between.shape[-1] < 2:
+        return 0, 0
+    own = np.arange(between.shape[-1])
+    between[..., own, own] = 0
+    layer, head = np.unravel_index(between.max(axis=-1).mean(axis=-1).argmax(), between.shape[:2])
+    return int(layer), int(head)
+
+
+def resting(maps: Array, frame: Array) -> int:
+    """How many heads give the frame, `<s>` and `</s>`, more than half of the attention of the other tokens.
+
+    maps: (layers, heads + 1, n, n).  frame: (n,), which tokens frame the text.
+    """
+    if frame.all():
+        return 0
+    given = maps[:, :-1, ~frame][..., frame].sum(axis=-1).mean(axis=-1)  # thousandths, (layers, heads)
+    return int((given > 500).sum())
 
 
 def path(output: TextOutput) -> dict[str, Any]:
@@ -159,6 +204,21 @@ def carried_by(x: Array, y: Array) -> dict[str, Any]:
     return {"pairs": rounded(parts, 4), "left": rounded(parts.sum(axis=1), 3), "right": rounded(parts.sum(axis=0), 3)}
 
 
+def alike(x: Array, y: Array, words_x: Array, words_y: Array) -> list[tuple[int, int, float]]:
+    """The pairs of words that have most in common beyond what each has with every word: up to TOP of (i, j, excess).
+
+    What all tokens share, and what `the` has in common with everything, says nothing about two texts: of the summands
+    pᵢⱼ of `carried_by` this ranks pᵢⱼ − p̄ᵢ − p̄ⱼ + p̄, where it is positive.  x, y: (hidden, n), (hidden, m).
+    """
+    n, m = x.shape[1], y.shape[1]
+    parts = x.T @ y / (n * m * np.linalg.norm(x.mean(axis=1)) * np.linalg.norm(y.mean(axis=1)))  # (n, m)
+    excess = parts - parts.mean(axis=1, keepdims=True) - parts.mean(axis=0) + parts.mean()
+    excess = np.where(words_x[:, None] & words_y, excess, 0.0)
+    order = np.argsort(-excess, axis=None, kind="stable")[:TOP]
+    pairs = zip(*np.unravel_index(order, excess.shape), strict=True)
+    return [(int(i), int(j), round(float(excess[i, j]), 4)) for i, j in pairs if excess[i, j] > 0]
+
+
 def render(findings: dict[str, Any]) -> str:
     """The page, as a string: HTML with style, script and numbers in it; it asks nothing of the network."""
     template = files("numroberta.view").joinpath("page.html").read_text("utf-8")
@@ -178,11 +238,6 @@ def inline_hash(template: str, element: str) -> str:
     """The Content-Security-Policy source that allows this inline element, and no other."""
     content = template.split(f"<{element}>", 1)[1].split(f"</{element}>", 1)[0]
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-
-
-def packed(values: Array, dtype: str) -> str:
-    """Values rounded to integers, in base64."""
-    return base64.b64encode(np.rint(values).astype(dtype).tobytes()).decode()
 
 
 def rounded(values: Array, digits: int) -> list[Any]:

@@ -131,6 +131,38 @@ def test_what_tokens_add_sums_to_the_cosine(n, m, seed):
     assert found["left"] == pytest.approx(np.sum(found["pairs"], axis=1), abs=0.5e-3 + m * 0.5e-4)
 
 
+def test_the_page_opens_on_the_head_that_looks_hardest_at_other_words(findings, outputs):
+    for shown, output in zip(findings["texts"], outputs, strict=True):
+        words = [i for i, token in enumerate(shown["tokens"]) if any(map(str.isalnum, token["label"]))]
+        words = [i for i in words if shown["tokens"][i]["kind"] != "frame"]
+        best = {}
+        for layer, heads in enumerate(output.attentions):
+            for head, weights in enumerate(heads[0]):
+                best[layer, head] = np.mean([max(weights[i, j] for j in words if j != i) for i in words])
+        assert best[tuple(shown["opens"])] == pytest.approx(max(best.values()), abs=1e-3)
+
+
+def test_the_page_counts_the_heads_that_rest_on_the_frame(findings, outputs):
+    for shown, output in zip(findings["texts"], outputs, strict=True):
+        given = [weights[0, :, 1:-1][:, :, [0, -1]].sum(axis=-1).mean(axis=-1) for weights in output.attentions]
+        assert shown["resting"] == np.sum(np.array(given) > 0.5)
+        assert shown["resting"] > 0  # the habit that the page explains is there
+
+
+def test_words_that_make_texts_alike_are_neither_the_frame_nor_the_commonest(tiny):
+    texts = ["The cat sat on the mat.", "The dog lay in the grass."]
+    found = view.examine(tiny, texts)
+    labels = [[token["label"].strip() for token in text["tokens"]] for text in found["texts"]]
+    named = [(labels[0][i], labels[1][j]) for i, j, _ in found["pairs"]["0-1"]["alike"]]
+    assert named[:3] == [("cat", "dog"), ("sat", "lay"), ("on", "in")]
+    assert all(excess > 0 for *_, excess in found["pairs"]["0-1"]["alike"])
+
+
+def test_the_title_counts_the_other_texts():
+    for count, title in [(1, "a · numroberta"), (2, "a and 1 more · numroberta"), (4, "a and 3 more · numroberta")]:
+        assert f"<title>{title}</title>" in view.render({"texts": [{"text": "a"}] * count})
+
+
 def test_32_tokens_of_distilrobertas_geometry_are_less_than_1_5_mb(tmp_path):
     # The page's size depends on layers, heads and tokens; the width of a hidden state is not in it.
     sizes = {"num_hidden_layers": 6, "num_attention_heads": 12}
@@ -388,6 +420,17 @@ def test_one_text_has_no_tabs_and_is_not_compared(open_page, tiny):
     assert page.locator("#tabs").is_hidden()
     assert page.locator("#similar").is_hidden()
     assert page.locator("#facts").inner_text() == "9 tokens · 6 layers × 12 heads · 192 dimensions"
+
+
+def test_the_page_explains_what_it_opens_on(open_page, findings):
+    page = open_page(findings)
+    layer, head = findings["texts"][0]["opens"]
+    assert page.locator("#which").inner_text() == f"Layer {layer}, head {head}"
+    resting = findings["texts"][0]["resting"]
+    assert page.locator("#resting").inner_text().startswith(f"In this text {resting} of 72 heads give <s> and </s>")
+    assert page.locator("#width").inner_text() == "16"  # 192 dimensions, 12 heads
+    assert page.locator("#root").inner_text() == "13.86"
+    assert page.locator("#tokens small").first.inner_text() == "no bytes"
 
 
 def test_a_pair_of_texts_shows_what_each_token_adds(open_page, findings):
