@@ -125,17 +125,19 @@ def attention_maps(output: TextOutput) -> Array:
 
 
 def most_telling(maps: Array, words: Array) -> tuple[int, int]:
-    """(layer, head) of the head that looks hardest at other words of the text: a page opens on it.
+    """(layer, head) of the head that looks hardest at words further away than the next one: a page opens on it.
 
-    The largest weight that a word gives to another word, on average over the words.  (0, 0) for fewer than two words.
+    The largest weight that a word gives to such a word, on average over the words; heads that only look one token back
+    or ahead, or at the frame, are the common ones and show little.
     maps: (layers, heads + 1, n, n).  words: (n,), which tokens are words.
     """
-    between = maps[:, :-1, words][..., words].astype(np.float64)  # (layers, heads, words, words)
-    if between.shape[-1] < 2:
+    places = np.flatnonzero(words)
+    if len(places) < 2:
         return 0, 0
-    own = np.arange(between.shape[-1])
-    between[..., own, own] = 0
-    layer, head = np.unravel_index(between.max(axis=-1).mean(axis=-1).argmax(), between.shape[:2])
+    far = np.abs(places[:, None] - places) > 1  # (words, words)
+    weights = maps[:, :-1, words][..., words] * far  # (layers, heads, words, words)
+    telling = weights.max(axis=-1).mean(axis=-1)  # (layers, heads)
+    layer, head = np.unravel_index(telling.argmax(), telling.shape)
     return int(layer), int(head)
 
 

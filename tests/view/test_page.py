@@ -131,14 +131,16 @@ def test_what_tokens_add_sums_to_the_cosine(n, m, seed):
     assert found["left"] == pytest.approx(np.sum(found["pairs"], axis=1), abs=0.5e-3 + m * 0.5e-4)
 
 
-def test_the_page_opens_on_the_head_that_looks_hardest_at_other_words(findings, outputs):
+def test_the_page_opens_on_the_head_that_looks_hardest_at_words_further_away(findings, outputs):
     for shown, output in zip(findings["texts"], outputs, strict=True):
         words = [i for i, token in enumerate(shown["tokens"]) if any(map(str.isalnum, token["label"]))]
         words = [i for i in words if shown["tokens"][i]["kind"] != "frame"]
         best = {}
         for layer, heads in enumerate(output.attentions):
             for head, weights in enumerate(heads[0]):
-                best[layer, head] = np.mean([max(weights[i, j] for j in words if j != i) for i in words])
+                best[layer, head] = np.mean(
+                    [max([weights[i, j] for j in words if abs(i - j) > 1], default=0) for i in words]
+                )
         assert best[tuple(shown["opens"])] == pytest.approx(max(best.values()), abs=1e-3)
 
 
