@@ -6,6 +6,7 @@ python scripts/tiny/evaluate.py --corpus ../shared/corpus --sts ../shared/sts/st
 import argparse
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from tiny_data import read_lines
@@ -91,7 +92,7 @@ def print_neighbours(encoder: TextEncoder) -> None:
 
 def print_cloze(encoder: TextEncoder) -> None:
     for blank in BLANKS:
-        (answers,) = encoder.fill_mask([blank], top_k=5)
+        answers = cast("list[dict[str, Any]]", encoder.fill_mask(blank, top_k=5))  # one mask, so no list of lists
         print(f"  {blank}  ->  " + ", ".join(f"{a['token_str'].strip()} {a['score']:.2f}" for a in answers))
 
 
