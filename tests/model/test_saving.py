@@ -40,7 +40,7 @@ def test_16_bits_halve_the_file_and_cost_their_rounding(small, tmp_path, dtype, 
     again = numroberta.load(tmp_path / "saved")
     assert again.checkpoint.dtype == dtype
     assert again.checkpoint.file_size < 0.6 * small.checkpoint.file_size
-    np.testing.assert_allclose(again.encode(TEXTS), small.encode(TEXTS), atol=error)
+    np.testing.assert_allclose(again.encode(TEXTS), small.encode(TEXTS), rtol=0, atol=error)
     again.save(tmp_path / "twice")  # keeps the dtype of its file
     assert numroberta.load(tmp_path / "twice").checkpoint.weights_hash == again.checkpoint.weights_hash
 
@@ -70,7 +70,7 @@ def test_transformers_loads_what_is_saved(small, tmp_path):
     model = transformers.AutoModel.from_pretrained(tmp_path / "saved", add_pooling_layer=False)
     for text in TEXTS:
         expected = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].detach().numpy()
-        np.testing.assert_allclose(small.encode_tokens(text).vectors, expected, atol=1e-5)
+        np.testing.assert_allclose(small.encode_tokens(text).vectors, expected, rtol=0, atol=2.8e-6)  # measured: 7.2e-7
 
 
 @pytest.mark.parity
@@ -111,5 +111,7 @@ def test_sentence_transformers_loads_what_is_saved(theirs, tmp_path, early):
     assert again.sentence.prompts["query"] == "query: "
     for options in ({}, {"prompt_name": "query"}):
         expected = model.encode([*TEXTS, "long " * 50], **options)
-        np.testing.assert_allclose(again.encode([*TEXTS, "long " * 50], **options), expected, atol=1e-5)
+        np.testing.assert_allclose(
+            again.encode([*TEXTS, "long " * 50], **options), expected, rtol=0, atol=1.1e-6
+        )  # 2.8e-7
         np.testing.assert_array_equal(again.encode(TEXTS, **options), ours.encode(TEXTS, **options))

@@ -17,7 +17,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
 
-# Float64 on both sides: rounding alone.
+# Float64 on both sides: rounding alone.  Measured: 1.6e-14; but a layer norm over two values that are nearly equal,
+# which hypothesis may draw, divides by their difference.
 CLOSE = 1e-12
 
 
@@ -112,7 +113,7 @@ def test_a_folder_that_transformers_saves_is_read_back(case, tmp_path):
     body = (model if kind is transformers.RobertaModel else model.roberta).double()
     with torch.inference_mode():
         expected = body(torch.tensor([ids])).last_hidden_state.numpy()
-    np.testing.assert_allclose(enc.model([ids]).last_hidden_state, expected, rtol=0, atol=CLOSE)
+    np.testing.assert_allclose(enc.model([ids]).last_hidden_state, expected, rtol=0, atol=3e-15)  # 8.9e-16
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from numroberta.model import blocks
+
 HALF = "half \ud83d of it"
 LONG = "the inner sand and " * 40
 
@@ -34,7 +36,7 @@ SEVERAL = {
 }
 
 
-@pytest.mark.parametrize("index", [3, 1100])
+@pytest.mark.parametrize("index", [3, 20])
 @pytest.mark.parametrize("method", SEVERAL)
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
@@ -46,8 +48,9 @@ SEVERAL = {
         (b"the sand", TypeError, "is bytes, expected a string"),
     ],
 )
-def test_a_message_about_a_text_names_the_callers_index(model_with, method, index, wrong, error, message):
-    """Though texts repeat, which are computed once, and blocks of 1,024 have passed."""
+def test_a_message_about_a_text_names_the_callers_index(model_with, method, index, wrong, error, message, monkeypatch):
+    """Though texts repeat, which are computed once, and blocks have passed."""
+    monkeypatch.setattr(blocks, "BLOCK", 8)
     call, name = SEVERAL[method]
     with pytest.raises(error, match=rf"^{name}\[{index}\] {message}"):
         call(model_with(method.split()[0]), texts_with(wrong, index, index + 5))
@@ -60,9 +63,10 @@ def test_the_place_of_half_a_character_is_that_in_the_text_whatever_is_in_front_
         small.encode(["the sand"], prompt=HALF)
 
 
-def test_a_long_text_is_refused_by_its_own_index(small):
-    texts = texts_with(LONG, 1100, 1105)
-    with pytest.raises(ValueError, match=r"^sentences\[1100\] has \d+ tokens, and 64 fit: \"truncate\" or \"split\""):
+def test_a_long_text_is_refused_by_its_own_index(small, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 8)
+    texts = texts_with(LONG, 20, 25)
+    with pytest.raises(ValueError, match=r"^sentences\[20\] has \d+ tokens, and 64 fit: \"truncate\" or \"split\""):
         list(small.encode_stream(texts, long="error"))
 
 
