@@ -21,8 +21,20 @@ DETERMINISTIC_PIECE = 128
 PIECE = 768
 # Up to so many columns each worker's feed-forward rows are one part, since a call costs more than what it does.
 FEW_COLUMNS = 128
+# Bytes of the wide activation that stay in a core's cache beside the weights that are read.
+WIDE_IN_CACHE = 131_072
 # With more columns a part has so many rows: its wide activation stays in the cache, and sums over it are short.
 WIDTH = 512
+
+
+# Products between two meetings of a team from which it is faster than one thread: a meeting takes some 0.15 ms.
+WORTH_SHARING = 10_000_000
+
+
+def worth_sharing(config: RobertaConfig, columns: int) -> bool:
+    """Whether several threads should share a layer's work on so many columns; they meet twice in a layer."""
+    in_a_layer = config.hidden_size * (4 * config.hidden_size + 2 * config.intermediate_size)
+    return columns * in_a_layer / 2 >= WORTH_SHARING
 
 
 def choose(config: RobertaConfig, dtype: DTypeLike, deterministic: bool, columns: int, workers: int) -> Cut:
@@ -34,7 +46,9 @@ def choose(config: RobertaConfig, dtype: DTypeLike, deterministic: bool, columns
     small = blas.small_products() if np.dtype(dtype) == np.float32 else 0
     if deterministic:
         return Cut(max(1, DETERMINISTIC_ROWS // config.head_dim), DETERMINISTIC_WIDTH, DETERMINISTIC_PIECE, small)
-    shares = max(2, workers)  # in halves even for one worker: more would not stay in the cache
+    # One worker's work is cut in halves where more would not stay in the cache.
+    wide = config.intermediate_size * columns * np.dtype(dtype).itemsize
+    shares = workers if workers > 1 or wide <= WIDE_IN_CACHE else 2
     heads = -(-config.num_attention_heads // shares)
     width = -(-config.intermediate_size // shares) if columns <= FEW_COLUMNS else WIDTH
     return Cut(heads, width, PIECE, small)

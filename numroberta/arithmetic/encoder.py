@@ -238,27 +238,25 @@ def attention(
     """
     head_dim, cut = plan.config.head_dim, plan.cut
 
-    def project(linear: Linear, x: Array, name: str) -> Array:  # W x, (hidden, n) -> (rows, n)
-        return kernels.product(linear.weight[rows], x, cut.piece, cut.small, scratch, name)
-
-    query = project(layer.query, asking.x, "query")  # (rows, m)
+    product, piece, small = kernels.product, cut.piece, cut.small
+    query = product(layer.query.weight[rows], asking.x, piece, small, scratch, "query")  # (hidden, m) -> (rows, m)
     query += layer.query.bias[rows]
     query *= head_dim**-0.5
     # The key's bias would add the same number to all scores of a query, and softmax does not see that.
-    key = project(layer.key, states.x, "key")  # (rows, n)
-    value = project(layer.value, states.x, "value")
+    key = product(layer.key.weight[rows], states.x, piece, small, scratch, "key")  # (hidden, n) -> (rows, n)
+    value = product(layer.value.weight[rows], states.x, piece, small, scratch, "value")
     value += layer.value.bias[rows]
     by_head = (rows.stop - rows.start) // head_dim, head_dim, -1
-    query, key, value = (a.reshape(by_head) for a in (query, key, value))  # (rows, n) -> (heads, d, n), views
+    query, key, value = query.reshape(by_head), key.reshape(by_head), value.reshape(by_head)  # -> (heads, d, n), views
     context = scratch("context", query.shape)
     heads = slice(rows.start // head_dim, rows.stop // head_dim)
     for text, (keys, queries) in enumerate(zip(states.spans, asking.spans, strict=True)):
         own = None if probs is None else probs[text][heads]
         q, k, v = query[..., queries], key[..., keys], value[..., keys]
-        attend(q, k, v, context[..., queries], cut.small, scratch, own)
+        attend(q, k, v, context[..., queries], small, scratch, own)
     context = context.reshape(rows.stop - rows.start, -1)  # (heads, d, m) -> (rows, m)
     name = f"attention from {rows.start}"
-    return kernels.product(layer.context.weight[:, rows], context, cut.piece, cut.small, scratch, name)
+    return product(layer.context.weight[:, rows], context, piece, small, scratch, name)
 
 
 def attend(

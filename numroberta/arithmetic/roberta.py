@@ -189,6 +189,7 @@ class Roberta:
             self.num_threads,
             np.float64 if self.exact else self.dtype,
             one_at_a_time=self.low_memory,
+            worth_sharing=cut.worth_sharing(self.config, max(lengths, default=0)),
         )
         results: dict[int, R] = {}
         for group, values in zip(groups, outputs, strict=True):

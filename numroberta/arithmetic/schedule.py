@@ -78,19 +78,25 @@ def groups(lengths: Sequence[int], most_texts: int, one_text_each: bool, at_leas
 
 
 def run(
-    jobs: Sequence[Callable[[Share], R]], num_threads: int, dtype: DTypeLike, one_at_a_time: bool = False
+    jobs: Sequence[Callable[[Share], R]],
+    num_threads: int,
+    dtype: DTypeLike,
+    one_at_a_time: bool = False,
+    worth_sharing: bool = True,
 ) -> list[R]:
     """The results of the jobs, in order, on `num_threads` threads with BLAS held to one thread each.
 
     Each job receives a `share`, whose `run` runs the parts of its work in this thread (`alone`) or on several (`Team`).
-    All threads work on one job where there are fewer jobs than threads, or where `one_at_a_time` asks for it; otherwise
-    each thread takes one job after the other.  If a job raises an exception, or Ctrl-C is pressed, the other threads
-    finish the job they are at, and the exception is raised here.
+    All threads work on one job where there are fewer jobs than threads, unless a job's parts are not `worth_sharing`,
+    and where `one_at_a_time` asks for it; otherwise each thread takes one job after the other.  If a job raises an
+    exception, or Ctrl-C is pressed, the other threads finish the job they are at, and the exception is raised here.
     """
     if not blas.can_be_held():  # it takes all cores for itself, and threads on top of its own would be in its way
         num_threads = 1
+    if not (worth_sharing or one_at_a_time):
+        num_threads = max(1, min(num_threads, len(jobs)))
     with blas.one_blas_thread(), team(num_threads, dtype) as members:
-        if num_threads == 1:
+        if num_threads == 1 or (one_at_a_time and not worth_sharing):
             return [job(alone(members.scratch[0])) for job in jobs]
         if one_at_a_time or len(jobs) < num_threads:
             return [job(Share(num_threads, members.run)) for job in jobs]
@@ -98,8 +104,8 @@ def run(
 
 
 def alone(scratch: Scratch) -> Share:
-    """A share that runs every part in the caller's thread, one after the other, when its result is asked for."""
-    return Share(1, lambda function, parts: (function(part, scratch) for part in parts))
+    """A share that runs every part in the caller's thread, one after the other."""
+    return Share(1, lambda function, parts: [function(part, scratch) for part in parts])
 
 
 def _in_parallel(jobs: Sequence[Callable[[Share], R]], members: Team) -> list[R]:
@@ -209,11 +215,15 @@ def team(size: int, dtype: DTypeLike) -> Iterator[Team]:
     Whatever is raised inside, the team is ended, not kept: it might still be at work.
     """
     kind = size, np.dtype(dtype).name
-    members = _idle.pop(kind, None) or Team(size, dtype)
+    members = _idle.pop(kind, None)
     try:
+        if members is None:
+            members = Team(size, dtype)
+            members.run(lambda part, scratch: blas.touch_workspace(dtype), [slice(i, i + 1) for i in range(size)])
         yield members
     except BaseException:
-        members.end()
+        if members:
+            members.end()
         raise
     _idle[kind] = members
 
