@@ -55,7 +55,8 @@ def roberta(seed=0, dtype="float64", weights=None, **options):
     sizes = SIZES | {key: options.pop(key) for key in list(options) if key in SIZES}
     config = RobertaConfig.from_dict(sizes)
     weights = weights or tensors(config, "pooler", seed=seed, dtype=dtype)
-    return Roberta(SimpleNamespace(config=config, tensors=weights), dtype=dtype, **options)
+    weights = {name: tensor.astype(dtype) for name, tensor in weights.items()}
+    return Roberta(SimpleNamespace(config=config, tensors=weights, dtype=str(np.dtype(dtype))), dtype=dtype, **options)
 
 
 def write_tokenizer(folder):

@@ -1,6 +1,7 @@
 """Token ids in, hidden states out, fast.
 
 blas       NumPy's BLAS, held to one thread while ours compute
+converted  weights that the file has in another dtype, converted when they are needed
 encoder    the forward pass: a token is a column, padding never enters
 cut        into which parts a layer's work is cut
 kernels    gelu, softmax, layer norm, in blocks that stay in the cache; products that BLAS need not copy for

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.arithmetic import kernels
+from numroberta.arithmetic.converted import AtUse, Converted, Table
 from numroberta.arithmetic.kernels import Scratch
 from numroberta.checkpoint import RobertaConfig
 
@@ -61,16 +62,20 @@ class Layer(NamedTuple):
 class Weights(NamedTuple):
     """A checkpoint's tensors by what they do."""
 
-    word: Array  # (vocab, hidden)
-    position: Array  # (positions, hidden)
+    word: Array | Table  # (vocab, hidden)
+    position: Array | Table  # (positions, hidden)
     token_type: Array  # (types, hidden)
     embedding_norm: Norm
-    layers: tuple[Layer, ...]
+    layers: Sequence[Layer]
     pooler: Linear | None
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], config: RobertaConfig) -> Weights:
-        """Tensors by transformers' names -> the same arrays (views, nothing is copied) by what they do."""
+        """Tensors by transformers' names -> the same arrays (views, nothing is copied) by what they do.
+
+        Of `Converted` tensors the tables convert the rows that are asked for, and `at_use` makes each layer when it is
+        asked for.
+        """
 
         def linear(name: str) -> Linear:
             return Linear(tensors[f"{name}.weight"], tensors[f"{name}.bias"][:, None])
@@ -78,8 +83,8 @@ class Weights(NamedTuple):
         def norm(name: str) -> Norm:
             return Norm(tensors[f"{name}.weight"][:, None], tensors[f"{name}.bias"][:, None])
 
-        layers = [
-            Layer(
+        def layer(i: int) -> Layer:
+            return Layer(
                 query=linear(f"encoder.layer.{i}.attention.self.query"),
                 key=linear(f"encoder.layer.{i}.attention.self.key"),
                 value=linear(f"encoder.layer.{i}.attention.self.value"),
@@ -89,14 +94,18 @@ class Weights(NamedTuple):
                 narrow=linear(f"encoder.layer.{i}.output.dense"),
                 output_norm=norm(f"encoder.layer.{i}.output.LayerNorm"),
             )
-            for i in range(config.num_hidden_layers)
-        ]
+
+        def table(name: str) -> Array | Table:
+            return tensors.table(name) if isinstance(tensors, Converted) else tensors[name]
+
+        count = config.num_hidden_layers
+        at_use = isinstance(tensors, Converted) and tensors.at_use
         return cls(
-            word=tensors["embeddings.word_embeddings.weight"],
-            position=tensors["embeddings.position_embeddings.weight"],
+            word=table("embeddings.word_embeddings.weight"),
+            position=table("embeddings.position_embeddings.weight"),
             token_type=tensors["embeddings.token_type_embeddings.weight"],
             embedding_norm=norm("embeddings.LayerNorm"),
-            layers=tuple(layers),
+            layers=AtUse(layer, count) if at_use else tuple(map(layer, range(count))),
             pooler=linear("pooler.dense") if "pooler.dense.weight" in tensors else None,
         )
 
@@ -186,6 +195,7 @@ def forward(
             trace.hidden_states.append(states.x.copy())
         if done:
             done(f"encoder.layer.{index}")
+        del layer  # before the next one is converted
     return states
 
 

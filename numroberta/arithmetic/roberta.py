@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numroberta.arithmetic import blas, cut, encoder, heads, schedule
+from numroberta.arithmetic.converted import Converted
 from numroberta.arithmetic.encoder import Plan, Share, Texts, Trace, Weights
 from numroberta.arithmetic.reproducible import ExactLayers, Recorder, Reproducible
 from numroberta.checkpoint import Checkpoint
@@ -64,12 +65,20 @@ class Roberta:
         self.deterministic = deterministic
         self.reproducible = reproducible
         self.low_memory = low_memory
-        tensors = {name: tensor.astype(self.dtype, copy=False) for name, tensor in checkpoint.tensors.items()}
+        tensors = self._in_this_dtype(reproducible)
         self.tensors = tensors
         self.weights = Weights.from_tensors(tensors, self.config)
         self.exact = Reproducible(tensors, self.config, self.dtype) if reproducible else None
         self.layers = ExactLayers(self.exact) if self.exact else heads.Layers(tensors, self.config.layer_norm_eps)
         self._cut = partial(cut.choose, self.config, self.dtype, deterministic)
+
+    def _in_this_dtype(self, reproducible: bool) -> Mapping[str, Array]:
+        """The checkpoint's tensors: views of the file where it has this dtype, else converted."""
+        if self.checkpoint.dtype == str(self.dtype):
+            return self.checkpoint.tensors
+        if reproducible:  # whose products read the weights in slices, again and again
+            return {name: tensor.astype(self.dtype) for name, tensor in self.checkpoint.tensors.items()}
+        return Converted(self.checkpoint, self.dtype, at_use=self.low_memory)
 
     def __call__(
         self,

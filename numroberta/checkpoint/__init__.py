@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         load_safetensors as load_safetensors,
         open_safetensors as open_safetensors,
     )
+    from numroberta.checkpoint.stored_tensor import StoredTensor as StoredTensor, widened as widened
     from numroberta.checkpoint.surrogates import (
         lone_surrogate as lone_surrogate,
         refuse_lone_surrogates as refuse_lone_surrogates,
@@ -104,6 +105,10 @@ __getattr__, __dir__ = door(
         "safetensors_file": (
             "load_safetensors",
             "open_safetensors",
+        ),
+        "stored_tensor": (
+            "StoredTensor",
+            "widened",
         ),
         "surrogates": (
             "lone_surrogate",

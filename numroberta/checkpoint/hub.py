@@ -50,9 +50,15 @@ def find_folder(name: str | os.PathLike[str], *, revision: str | None = None) ->
 
 def _tiny_folder() -> Path:
     folder = Path(__file__).parent.parent / "tiny"
-    if not folder.is_dir():
-        raise CheckpointError(f"the built-in model is missing from {folder}; install numroberta again")
-    return folder
+    if folder.is_dir():
+        return folder
+    archive = next((path for path in folder.parents if path.is_file()), None)
+    if archive is not None:
+        raise CheckpointError(
+            f"numroberta runs from the archive {archive}, whose files cannot be mapped: unpack it, or load the "
+            "built-in model from a folder where you have unpacked numroberta/tiny"
+        )
+    raise CheckpointError(f"the built-in model is missing from {folder}; install numroberta again")
 
 
 def _refuse_revision(name: str | os.PathLike[str], revision: str | None) -> None:

@@ -64,6 +64,12 @@ class StoredTensor:
         values.flags.writeable = False
         return values
 
+    def give_back(self) -> None:
+        """Free the memory of the pages that hold the tensor; who reads it again reads the file again."""
+        if hasattr(mmap, "MADV_DONTNEED") and self.stop > self.start:
+            start = self.start // mmap.PAGESIZE * mmap.PAGESIZE
+            self.mapping.madvise(mmap.MADV_DONTNEED, start, self.stop - start)
+
     def bits(self) -> Array:
         """The tensor's bytes in the order of its elements, as one row of whole numbers: a view where they lie so."""
         stored = self.stored()

@@ -139,9 +139,9 @@ def _family(settings: Json) -> str | None:
 
 
 def _uses_type_ids(settings: Json, family: str | None) -> bool:
-    """Whether transformers gives the model `token_type_ids`: RoBERTa's tokenizers do not, others do."""
+    """Whether transformers 5 gives the model `token_type_ids`: BERT's tokenizer does, others if their settings say so."""
     inputs = settings.get("model_input_names")
-    return "token_type_ids" in inputs if isinstance(inputs, list) else family in ("Bert", None)
+    return "token_type_ids" in inputs if isinstance(inputs, list) else family == "Bert"
 
 
 def _from_tokenizer_json(path: Path, content: Json, settings: Json) -> TokenizerSpec:

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import ROOT
 
 from numroberta.checkpoint import hub
 from numroberta.checkpoint.checkpoint import (
@@ -125,6 +127,15 @@ def test_a_decoder_that_differs_in_one_number_is_kept(tmp_path):
     opened = open_checkpoint(write(tmp_path, {**tensors, "lm_head.decoder.weight": decoder}))
     np.testing.assert_array_equal(opened.tensors["lm_head.decoder.weight"], decoder)
     np.testing.assert_array_equal(opened.tensors[WORDS], tensors[WORDS])
+
+
+def test_a_decoder_that_differs_far_behind_its_first_megabyte_is_kept(tmp_path):
+    config = {**SMALL, "vocab_size": 200_000}  # 6.4 MB
+    tensors = weights("masked language model", config=config)
+    decoder = tensors[WORDS].copy()
+    decoder[-1, -1] += 1
+    opened = open_checkpoint(write(tmp_path, {**tensors, "lm_head.decoder.weight": decoder}, config))
+    np.testing.assert_array_equal(opened.tensors["lm_head.decoder.weight"], decoder)
 
 
 def test_an_untied_checkpoint_must_have_its_decoder(tmp_path):
@@ -435,6 +446,17 @@ def test_tiny_is_the_one_in_the_package_wherever_it_is_called_from(tmp_path, mon
     assert "has no config.json" in failing("./tiny")
 
 
+def test_from_a_zipped_installation_the_built_in_model_says_why_it_is_not_there(tmp_path):
+    with zipfile.ZipFile(tmp_path / "app.pyz", "w") as archive:
+        for path in (ROOT / "numroberta").rglob("*.py"):
+            archive.write(path, path.relative_to(ROOT))
+    script = "import numroberta\ntry: numroberta.load('tiny')\nexcept ValueError as error: print(error)"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "app.pyz")}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr == ""
+    assert f"runs from the archive {tmp_path / 'app.pyz'}, whose files cannot be mapped: unpack it" in done.stdout
+
+
 def test_a_revision_of_a_folder_is_refused(tmp_path):
     assert "revision 'v1' is for models of the hub" in failing(write(tmp_path, weights()), revision="v1")
     assert "revision 'v1' is for models of the hub" in failing("tiny", revision="v1")
@@ -539,6 +561,24 @@ def test_offline_and_not_cached_names_the_three_ways_out(hub_cache, revision):
     assert "connect to the network, or pass a folder that holds the model, or use the built-in model 'tiny'" in found
     assert "HF_HUB_OFFLINE is set" in found
     assert revision is None or revision in found
+
+
+def test_transformers_word_for_offline_counts_too(hub_cache, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    snapshot = cache_model(hub_cache)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert open_checkpoint(HUB_NAME).folder == snapshot
+    (snapshot / "config.json").unlink()
+    assert "has no config.json" in failing(HUB_NAME)  # of what is cached: nobody asked the network
+
+
+def test_the_cache_is_in_the_users_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    snapshot = cache_model(tmp_path / "xdg" / "huggingface" / "hub")
+    assert open_checkpoint(HUB_NAME).folder == snapshot
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"])

@@ -32,7 +32,7 @@ def tokenizer_json(**changes):
             "trim_offsets": True,
             "add_prefix_space": False,
         },
-        "decoder": {"type": "ByteLevel"},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {"type": "BPE", "vocab": VOCAB, "merges": MERGES},
     }
     return content | changes
@@ -137,9 +137,9 @@ def template_json():
         "type": "TemplateProcessing",
         "single": [token["<s>"], a, token["</s>"]],
         "pair": [token["<s>"], a, token["</s>"], b, token["</s>"]],
-        "special_tokens": {},
+        "special_tokens": {name: {"id": name, "ids": [VOCAB[name]], "tokens": [name]} for name in token},
     }
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     both = {"type": "Sequence", "processors": [byte_level, template]}
     return tokenizer_json(post_processor=both)
 
@@ -148,6 +148,88 @@ def test_a_template_gives_the_frame(tmp_path):
     tok = Tokenizer.load(write(tmp_path, tokenizer=template_json()))
     assert tok("the", "low").tokens == ["<s>", "t", "he", "</s>", "low", "</s>"]
     assert tok(" low").offsets == [(0, 0), (1, 1), (1, 4), (0, 0)]
+
+
+@pytest.mark.parametrize("processor", [None, {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}])
+def test_no_frame_is_invented_for_a_tokenizer_that_has_none(tmp_path, processor):
+    """Neither transformers nor the tokenizers library puts anything around the text then."""
+    write(tmp_path, tokenizer=tokenizer_json(post_processor=processor))
+    for config in ({}, {"tokenizer_class": "PreTrainedTokenizerFast"}, {"tokenizer_class": "GPT2Tokenizer"}):
+        tok = Tokenizer.load(write(tmp_path, tokenizer_config=config))
+        assert tok("the low").tokens == ["t", "he", "Ġ", "low"]
+        assert tok("the", "low").tokens == ["t", "he", "low"]
+        assert tok.around == ([], [])
+
+
+@pytest.mark.parametrize("name", ["RobertaTokenizerFast", "RobertaTokenizer"])
+def test_robertas_class_brings_robertas_frame(tmp_path, name):
+    write(tmp_path, tokenizer=tokenizer_json(post_processor=None), tokenizer_config={"tokenizer_class": name})
+    assert Tokenizer.load(tmp_path)("the", "low").tokens == ["<s>", "t", "he", "</s>", "</s>", "low", "</s>"]
+
+
+def test_without_a_class_the_models_type_decides(tmp_path):
+    write(tmp_path, tokenizer=tokenizer_json(post_processor=None), config={"model_type": "roberta"})
+    assert Tokenizer.load(tmp_path)("the").tokens == ["<s>", "t", "he", "</s>"]
+
+
+def test_berts_post_processor_has_one_separator_and_two_types(tmp_path):
+    processor = {"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0]}
+    tok = Tokenizer.load(write(tmp_path, tokenizer=tokenizer_json(post_processor=processor)))
+    assert tok("the", "low").tokens == ["<s>", "t", "he", "</s>", "low", "</s>"]
+    assert set(tok("the", "low").type_ids) == {0}  # which the model is not told
+    write(tmp_path, tokenizer_config={"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]})
+    tok = Tokenizer.load(tmp_path)
+    assert tok("the", "low").type_ids == [0, 0, 0, 0, 1, 1]
+    assert tok("the").type_ids == [0, 0, 0, 0]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", [None, "RobertaTokenizer", "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize("processor", ["none", "bert", "template"])
+def test_frames_and_types_are_those_of_transformers(tmp_path, name, processor):
+    transformers = pytest.importorskip("transformers")
+    content = {
+        "none": tokenizer_json(post_processor=None),
+        "bert": tokenizer_json(post_processor={"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0]}),
+        "template": template_json(),
+    }[processor]
+    settings = {"cls_token": "<s>", "sep_token": "</s>", **({"tokenizer_class": name} if name else {})}
+    write(tmp_path, tokenizer=content, tokenizer_config=settings, config={"model_type": "roberta"})
+    if processor != "none" and name != "PreTrainedTokenizerFast":
+        pytest.skip("transformers 5 replaces what the file says by RobertaProcessing, 4 did not")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ours = Tokenizer.load(tmp_path)
+    for texts in (("the low",), ("the low", "low")):
+        expected = theirs(*texts)
+        encoding = ours(*texts)
+        assert encoding.ids == expected["input_ids"]
+        assert encoding.type_ids == expected.get("token_type_ids", [0] * len(encoding))
+
+
+def test_tokens_added_beside_tokenizer_json_are_found_in_text(tmp_path):
+    number = len(VOCAB)
+    write(tmp_path, tokenizer=tokenizer_json(), added_tokens={"<name>": number, "<mask>": 4})
+    assert Tokenizer.load(tmp_path)("the <name>.").ids[-3:] == [number, VOCAB["."], 2]
+    write(tmp_path, tokenizer_config={"added_tokens_decoder": {}})  # which newer versions write instead
+    assert number not in Tokenizer.load(tmp_path)("the <name>.").ids
+
+
+def test_the_tokenizers_of_phobert_and_bertweet_are_named(tmp_path):
+    (tmp_path / "vocab.txt").write_text("a 1\n")
+    (tmp_path / "bpe.codes").write_text("a b 1\n")
+    with pytest.raises(FileNotFoundError, match=r"PhoBERT's or BERTweet's tokenizer \(bpe\.codes\).*give the ids to"):
+        Tokenizer.load(tmp_path)
+
+
+def test_tokenizer_config_wins_over_special_tokens_map(tmp_path):
+    write_old(tmp_path, special_tokens_map={"mask_token": "<unk>"}, tokenizer_config={"mask_token": "<mask>"})
+    assert Tokenizer.load(tmp_path).mask_token_id == 4
+
+
+def test_merges_may_begin_with_the_sign_of_a_number(tmp_path):
+    vocab = {**VOCAB, "##": len(VOCAB)}
+    tok = Tokenizer.load(write_old(tmp_path, vocab=vocab, merges=[*MERGES, "# #"]))
+    assert tok("##").ids == [0, len(VOCAB), 2]
 
 
 BROKEN = [
@@ -172,6 +254,10 @@ BROKEN = [
             )
         },
         r"'sep' is \['</s>', 7\], expected .* \(2\)",
+    ),
+    (
+        {"tokenizer": tokenizer_json(model={"vocab": VOCAB, "merges": MERGES, "unk_token": "<nothing>"})},
+        "unk_token '<nothing>' is not in the vocabulary",
     ),
     ({"vocab": {"a": 0, "b": 1}, "merges": ""}, "'<s>' is not in the vocabulary"),
     ({"vocab": VOCAB, "merges": "#version: 0.2\nh e\nz z\n"}, "merge 2 .* names 'zz'"),
