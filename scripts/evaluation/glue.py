@@ -19,6 +19,7 @@ import numpy as np
 
 import numroberta
 from numroberta.model import TextEncoder, progress
+from numroberta.training.metrics import accuracy, f1, matthews, pearson, spearman
 
 CHUNK = 512  # texts between two steps of the progress bar
 
@@ -93,42 +94,6 @@ def label_value(cell: str, names: Sequence[str], where: str) -> float:
 
 
 # --- Metrics -----------------------------------------------------------------------------------------------------
-
-
-def accuracy(gold: np.ndarray, found: np.ndarray) -> float:
-    """The part of all labels that is right."""
-    return float((gold == found).mean())
-
-
-def f1(gold: np.ndarray, found: np.ndarray) -> float:
-    """2 TP / (2 TP + FP + FN) of label 1; 0 where it is neither there nor found."""
-    hits = np.sum((gold == 1) & (found == 1))
-    return float(2 * hits / max(np.sum(gold == 1) + np.sum(found == 1), 1))
-
-
-def matthews(gold: np.ndarray, found: np.ndarray) -> float:
-    """Matthews' correlation, Pearson's for two labels (Matthews 1975); 0 where either is constant."""
-    return pearson(gold, found)
-
-
-def pearson(gold: np.ndarray, found: np.ndarray) -> float:
-    """cov(x, y) / (σ(x) σ(y)); 0 where either is constant."""
-    x, y = gold - gold.mean(), found - found.mean()
-    scale = np.sqrt((x @ x) * (y @ y))
-    return float(x @ y / scale) if scale else 0.0
-
-
-def spearman(gold: np.ndarray, found: np.ndarray) -> float:
-    """Pearson's correlation of the ranks."""
-    return pearson(ranks(gold), ranks(found))
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Places from 1, equal values sharing the mean of theirs: [3, 1, 1] -> [3, 1.5, 1.5]."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[group]
-
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy,
