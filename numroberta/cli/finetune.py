@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numroberta.cli.arguments import Parsers, add_model_name
+from numroberta.cli.endings import add_note, sigterm_interrupts
 
 if TYPE_CHECKING:
-    from numroberta.training import Progress
+    from numroberta.training import Progress, Result
 
 PROBLEMS = {"single": "single_label_classification", "several": "multi_label_classification", "number": "regression"}
 WHAT = {
@@ -83,40 +84,53 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def run_finetune(options: argparse.Namespace) -> None:
-    from numroberta.training import finetune
+    from numroberta.checkpoint import CheckpointError
+    from numroberta.training import Diverged, training_folder
 
-    with Bar() as bar:
-        result = finetune(
-            options.task,
-            options.data,
-            options.out,
-            model=options.model,
-            revision=options.revision,
-            eval_data=options.eval,
-            text=options.text,
-            pair=getattr(options, "pair", None),
-            label=getattr(options, "label", None),
-            problem_type=PROBLEMS[getattr(options, "labels_are", "single")],
-            label_names=getattr(options, "names", None),
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
-            weight_decay=options.weight_decay,
-            dropout=options.dropout,
-            patience=options.patience,
-            max_length=options.max_length,
-            frozen=options.freeze,
-            head_only=options.head_only,
-            checkpointing=options.checkpointing,
-            num_threads=options.threads,
-            dtype=options.dtype,
-            seed=options.seed,
-            resume=options.resume,
-            report=bar,
-        )
+    try:
+        with sigterm_interrupts(), Bar() as bar:
+            result = learn(options, bar)
+    except (OSError, CheckpointError, KeyboardInterrupt, Diverged) as error:
+        if (kept := training_folder(options.out)).exists():
+            add_note(error, f"what was learnt is in {kept}: the same command with --resume goes on")
+        raise
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
     print(f"learnt from {result.learnt_from:,} texts; {result.held_out:,} held-out texts: {scores}")
     print(f"epoch {result.epoch} of {result.epochs}, written to {result.folder}")
+
+
+def learn(options: argparse.Namespace, bar: Bar) -> Result:
+    """The call that the options describe."""
+    from numroberta.training import finetune
+
+    return finetune(
+        options.task,
+        options.data,
+        options.out,
+        model=options.model,
+        revision=options.revision,
+        eval_data=options.eval,
+        text=options.text,
+        pair=getattr(options, "pair", None),
+        label=getattr(options, "label", None),
+        problem_type=PROBLEMS[getattr(options, "labels_are", "single")],
+        label_names=getattr(options, "names", None),
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        dropout=options.dropout,
+        patience=options.patience,
+        max_length=options.max_length,
+        frozen=options.freeze,
+        head_only=options.head_only,
+        checkpointing=options.checkpointing,
+        num_threads=options.threads,
+        dtype=options.dtype,
+        seed=options.seed,
+        resume=options.resume,
+        report=bar,
+    )
 
 
 class Bar:

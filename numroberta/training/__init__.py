@@ -25,7 +25,12 @@ from numroberta import door
 
 if TYPE_CHECKING:
     from numroberta.training import metrics as metrics
-    from numroberta.training.finetuning import TASKS as TASKS, Result as Result, finetune as finetune
+    from numroberta.training.finetuning import (
+        TASKS as TASKS,
+        Result as Result,
+        finetune as finetune,
+        training_folder as training_folder,
+    )
     from numroberta.training.function import loss_and_gradients as loss_and_gradients
     from numroberta.training.loop import Diverged as Diverged, Plan as Plan, Progress as Progress
     from numroberta.training.optimizer import AdamW as AdamW, linear_schedule as linear_schedule
@@ -42,7 +47,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = door(
     __name__,
     {
-        "finetuning": ("TASKS", "Result", "finetune"),
+        "finetuning": ("TASKS", "Result", "finetune", "training_folder"),
         "function": ("loss_and_gradients",),
         "loop": ("Diverged", "Plan", "Progress"),
         "optimizer": ("AdamW", "linear_schedule"),

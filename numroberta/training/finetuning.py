@@ -179,7 +179,7 @@ def finetune(
         "threads": num_threads or schedule.available_cores(),
         "seed": seed,
     }
-    store = Stored(out.with_name(f"{out.name}.training"), settings, resume)
+    store = Stored(training_folder(out), settings, resume)
     state = fit(trainer, of_epoch, len(learnt), scored, plan, store, report)
     scores = state.history[state.best]
     files = {"data": Path(data).name, "eval_data": eval_data and Path(eval_data).name}
@@ -187,6 +187,11 @@ def finetune(
     write_folder(out, trainer, tokenizer, longest, settings | files | counts, scores, dtype)
     store.remove()
     return Result(out, what, scores, state.best + 1, len(state.history), len(given.texts), len(held.texts))
+
+
+def training_folder(out: Path) -> Path:
+    """Where a run keeps what it has learnt until its folder is written."""
+    return out.with_name(f"{out.name}.training")
 
 
 def understood(

@@ -83,7 +83,7 @@ def fit(
                 if not np.isfinite(loss):
                     raise Diverged(
                         f"step {state.step + 1}: the loss is {loss} with a learning rate of {rate:.2g}; "
-                        "the step was not taken: go on with --resume and a smaller --learning-rate"
+                        "the step was not taken: go on from there with resume and a smaller learning rate"
                     )
                 state.step += 1
                 losses.append(loss)

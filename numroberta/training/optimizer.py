@@ -128,7 +128,8 @@ class AdamW:
                 total = arrays[name].reshape(-1)[part]
                 for other in parts[1:]:
                     total += other.arrays[name].reshape(-1)[part]
-                squares[name, part.start] = float(np.dot(total, total))
+                with np.errstate(over="ignore", invalid="ignore"):  # an infinite norm changes nothing, see `step`
+                    squares[name, part.start] = float(np.dot(total, total))
 
         self._in_parallel(work, chunks)
         rows = 0.0 if words is None else float(np.square(words[1], dtype=np.float64).sum())

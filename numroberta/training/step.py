@@ -133,7 +133,11 @@ class Step:
         return [results[i] for i in range(len(texts))]
 
     def _on_threads(self, function: Callable[[int], R], count: int) -> list[R]:
-        jobs = [lambda _, number=number: function(number) for number in range(count)]
+        def job(number: int) -> R:
+            with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is the caller's affair
+                return function(number)
+
+        jobs = [lambda _, number=number: job(number) for number in range(count)]
         return schedule.run(jobs, self.num_threads, self.parts[0].memory.dtype)
 
     def group(self, texts: Sequence[Array], wanted: Sequence[Array] | None, numbers: Sequence[int]) -> Group:

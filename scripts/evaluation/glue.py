@@ -95,7 +95,6 @@ def label_value(cell: str, names: Sequence[str], where: str) -> float:
 
 # --- Metrics -----------------------------------------------------------------------------------------------------
 
-
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy,
     "f1": f1,

@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 
 import numroberta
 from numroberta.arithmetic import heads
+from numroberta.training.metrics import ranks
 
 LABELS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=60)
 SCORES = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=2, max_size=60)
@@ -30,6 +31,7 @@ def test_label_metrics_equal_scikit_learns(pairs):
 def test_correlations_equal_scipys(pairs):
     stats = pytest.importorskip("scipy.stats")
     gold, found = np.array(pairs, float).T
+    np.testing.assert_array_equal(ranks(gold), stats.rankdata(gold))
     if np.ptp(gold) and np.ptp(found):
         assert glue.pearson(gold, found) == pytest.approx(stats.pearsonr(gold, found).statistic)
         assert glue.spearman(gold, found) == pytest.approx(stats.spearmanr(gold, found).statistic)
