@@ -41,6 +41,7 @@ from numroberta.parity.steps import LINEARS, Forward, Inputs, Mistake
 Array = NDArray[Any]
 SMALL = 20_000_000  # parameters
 SECONDS, SECONDS_OF_LARGE = 5.0, 60.0  # for the searches of a comparison, by the size of the model
+LIKELY, CLEARLY = 0.95, 0.05  # the cosine with another pooling's vectors, and by how much it must be larger
 MOST_FURTHER = 3  # mistakes that are named besides the first
 
 Source = Recording | Mapping[str, ArrayLike] | str | os.PathLike[str]
@@ -190,7 +191,7 @@ def with_guessed_pooling(reference: Recording, mine: Recording) -> tuple[Recordi
     poolings = [n for n in (EMBEDDING, *(f"{POOLED}{p}" for p in POOLINGS), "pooler") if n in reference.tensors]
     fits = {name: likeness(vector, reference.tensors[name]) for name in poolings}
     best = max(fits, key=lambda name: round(fits[name], 9), default=steps[0])
-    if not fits or fits[best] <= fits.get(steps[0], -1.0) + 1e-6 or fits[best] < 0.5:
+    if not fits or fits[best] < fits.get(steps[0], -1.0) + CLEARLY or fits[best] < LIKELY:
         return mine, ""
     whole = reference.tensors[best]
     if vector.size == whole.size and is_unit(vector) and not is_unit(whole):

@@ -161,8 +161,8 @@ class Search:
                 nothing, mistake=best.sentence, after=after, where=where, others=tuple(sorted(others)),
                 made=(*self.made, best),
             )  # fmt: skip
-        where = counted(self.wrong.name, expected.shape, self.inputs.attention_mask != 0)
-        dropout = dropout_in(sound, self.wrong.name, self.wrong.value, where)
+        compared = counted(self.wrong.name, expected.shape, self.inputs.attention_mask != 0)
+        dropout = dropout_in(sound, self.wrong.name, self.wrong.value, compared)
         if dropout:
             return replace(nothing, mistake=dropout)
         rounding = self.rounding(sound, expected, known, nothing)

@@ -268,7 +268,9 @@ PLANTS = {
     "layers 0 and 1 exchanged": Plant("layers", "0 and 1 are exchanged", order=lambda n: [1, 0, *range(2, n)]),
     "layer 1 for all": Plant("layers", "layer 1 are used in every layer", order=lambda n: [1] * n),
     "first layer skipped": Plant("layers", "first layer is skipped", order=lambda n: list(range(1, n))),
-    "last layer skipped": Plant("layers", "last layer is skipped", order=lambda n: list(range(n - 1))),
+    "last layer skipped": Plant(
+        "layers", "last layer is skipped|hidden state before the last", order=lambda n: list(range(n - 1))
+    ),
     "layer 1 twice": Plant("layers", "layer 1 runs twice|layers? .*twice", order=lambda n: [0, 1, 1, *range(2, n)]),
     "layer 1 instead of 2": Plant(
         "layers", "layer 2 runs with the weights of layer 1", order=lambda n: [0, 1, 1, *range(3, n)]
@@ -426,7 +428,7 @@ PLANTS = {
     ),
     "key with query's weights": Plant(
         "linear",
-        "query are used for key|key.*taken from.*query",
+        "query are used for key|key.*taken from.*query|query with itself",
         weights=lambda w, layer: w.update(
             {
                 n: w[n.replace("key", "query")]
