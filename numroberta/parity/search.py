@@ -65,8 +65,8 @@ class Diagnosis:
 class Budget:
     """How long a search may take, and who is told how far it is.
 
-    seconds: of computing in this thread, after which no other mistake is tried.  progress: called with a sentence, a few
-    times a second.
+    seconds: of computing in this thread, after which no other mistake is tried.  progress: called with a sentence, a
+    few times a second.
     """
 
     def __init__(self, seconds: float, progress: Callable[[str], None] | None = None):
