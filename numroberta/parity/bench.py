@@ -371,7 +371,7 @@ class Bench:
                 each = search.attempt(before)
                 if each.mistake is None:
                     break
-                if each.made[-1].sentence not in {mistake.sentence for mistake in made}:
+                if each.mistake not in {diagnosis.mistake, *(mistake.sentence for mistake in made)}:
                     found.append(each)
                 made = each.made
         return tuple(found)

@@ -85,7 +85,7 @@ def by_numbers(reference: Recording, mine: Mapping[str, Array]) -> dict[str, Arr
     Raises ValueError, with a map that the shapes and numbers suggest, if there are several.
     """
     if len(mine) == 1:
-        (name, array), *_ = mine.items()
+        array = next(iter(mine.values()))
         likeliest = [usual for usual, _ in alike(array, reference)]
         shaped = [usual for usual in by_shape(array, reference) if usual in reference.tensors]
         if likeliest or shaped:
