@@ -2,13 +2,17 @@
 
 recording        `trace`: every activation by name, and the file that holds them
 files            recordings from files and arrays
+matching         which of the reference's activations each of mine is
+alignment        which texts of the batch mine holds, and its padding
 names            the names of activations, their order, other programs' names
 bench            `compare`: two recordings side by side
+comparison       what a comparison found
 measure          how far apart two activations are, and how far rounding may take them
 layouts          other ports' layouts
 fingerprints     hashes of each layer's numbers, the same on every machine
 steps            the forward pass on demand, each step of it replaceable
 mistakes/        the catalogue of classic mistakes, a file for each part of the network
+dropout          dropout that was left on
 search           which mistake explains a difference
 reporting        a comparison for people
 beside_pytorch   `verify`: this library against PyTorch on your own checkpoint
@@ -20,11 +24,8 @@ from numroberta import door
 
 if TYPE_CHECKING:
     from numroberta.parity import beside_pytorch as beside_pytorch
-    from numroberta.parity.bench import (
-        Comparison as Comparison,
-        TensorComparison as TensorComparison,
-        compare as compare,
-    )
+    from numroberta.parity.bench import compare as compare
+    from numroberta.parity.comparison import Comparison as Comparison, TensorComparison as TensorComparison
     from numroberta.parity.files import (
         Recording as Recording,
         load_names as load_names,
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = door(
     __name__,
     {
-        "bench": ("Comparison", "TensorComparison", "compare"),
+        "bench": ("compare",),
+        "comparison": ("Comparison", "TensorComparison"),
         "files": ("Recording", "load_names", "load_recording"),
         "fingerprints": ("fingerprint", "fingerprint_lines", "first_difference", "read_fingerprint"),
         "recording": ("batch", "provenance", "save", "trace"),

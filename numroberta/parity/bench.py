@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta.arithmetic import POOLINGS, one_blas_thread
+from numroberta.arithmetic import one_blas_thread
 from numroberta.checkpoint import Checkpoint, open_checkpoint
 from numroberta.model import read_sentence_settings
 from numroberta.parity import measure
 from numroberta.parity.alignment import aligned
+from numroberta.parity.comparison import Comparison, TensorComparison
 from numroberta.parity.files import Recording, load_recording
 from numroberta.parity.layouts import arrangements, swapped, whole_axes
-from numroberta.parity.matching import named_as
+from numroberta.parity.matching import named_as, with_guessed_pooling
 from numroberta.parity.mistakes import catalogue, numbers
 from numroberta.parity.names import (
     AFTER_LAYERS,
-    EMBEDDING,
     INPUT,
-    POOLED,
     SCORES,
     STATES,
     in_order,
@@ -44,71 +43,6 @@ SECONDS, SECONDS_OF_LARGE = 5.0, 60.0  # for the searches of a comparison, by th
 MOST_FURTHER = 3  # mistakes that are named besides the first
 
 Source = Recording | Mapping[str, ArrayLike] | str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class TensorComparison:
-    """How one tensor compares.  The errors are None where the shapes cannot be made to fit.
-
-    rms_error: RMS of the difference over RMS of the reference; infinite where mine has a NaN.  tolerance: of rms_error.
-    worst: where the largest error is, batch-first.  note: how mine had to be arranged to fit.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    alike: bool
-    max_error: float | None = None
-    rms_error: float | None = None
-    cosine: float | None = None
-    worst: tuple[int, ...] | None = None
-    tolerance: float | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All tensors that both recordings have, in the order of the forward pass, and what is wrong with the first.
-
-    missing: names in the reference only; unknown: in mine only.  diagnosis: of the first tensor that differs; further:
-    of mistakes that are made besides it, later.  precision: the type that mine computes in, where its values do not say
-    so.  remark: why there is no diagnosis, or what else is known.  extra_layers: how many layers mine has too many.
-    """
-
-    rows: list[TensorComparison]
-    missing: list[str]
-    unknown: list[str]
-    diagnosis: Diagnosis | None = None
-    remark: str = ""
-    further: tuple[Diagnosis, ...] = ()
-    precision: str = ""
-    extra_layers: int = 0
-
-    @property
-    def first(self) -> TensorComparison | None:
-        """The first tensor that differs."""
-        return next((row for row in self.rows if not row.alike), None)
-
-    @property
-    def alike(self) -> bool:
-        return self.first is None and not self.extra_layers
-
-    def as_dict(self) -> dict[str, Any]:
-        """For machines: JSON has no infinity, so such an error is null."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {key: plain(one) for key, one in value.items()}
-            if isinstance(value, list | tuple):
-                return [plain(one) for one in value]
-            return None if isinstance(value, float) and not np.isfinite(value) else value
-
-        first = self.first
-        fields = {
-            **asdict(replace(self, diagnosis=None, further=())),
-            "diagnosis": self.diagnosis and self.diagnosis.as_dict(),
-            "further": [diagnosis.as_dict() for diagnosis in self.further],
-        }
-        return plain({**fields, "alike": self.alike, "first": first.name if first else None})
 
 
 def compare(
@@ -179,40 +113,6 @@ def compare_named(reference: Recording, mine: Recording, options: Options) -> Co
     diagnosis, remark = bench.diagnose(comparison.first)
     further = bench.further(comparison.first.name, diagnosis) if diagnosis else ()
     return replace(comparison, diagnosis=diagnosis, remark=remark, further=further)
-
-
-def with_guessed_pooling(reference: Recording, mine: Recording) -> tuple[Recording, str]:
-    """Mine, its only vector of each text under the name of the pooling that it is most like, and a sentence on that."""
-    steps = [name for name in mine.tensors if is_step(name)]
-    if steps != [EMBEDDING] and not (len(steps) == 1 and steps[0].startswith(POOLED)):
-        return mine, ""
-    vector = mine.tensors[steps[0]]
-    poolings = [n for n in (EMBEDDING, *(f"{POOLED}{p}" for p in POOLINGS), "pooler") if n in reference.tensors]
-    fits = {name: likeness(vector, reference.tensors[name]) for name in poolings}
-    best = max(fits, key=lambda name: round(fits[name], 9), default=steps[0])
-    if not fits or fits[best] <= fits.get(steps[0], -1.0) + 1e-6 or fits[best] < 0.5:
-        return mine, ""
-    whole = reference.tensors[best]
-    if vector.size == whole.size and is_unit(vector) and not is_unit(whole):
-        return mine, ""  # the length of the vectors is a question for the diagnosis
-    tensors = {best if name == steps[0] else name: array for name, array in mine.tensors.items()}
-    return replace(mine, tensors=tensors), f"the vectors are most like {best}, and are compared with it"
-
-
-def likeness(vector: Array, other: Array) -> float:
-    """The mean cosine of each text's vectors, −1 where the shapes differ."""
-    if vector.size != other.size or other.ndim != 2:
-        return -1.0
-    a, b = (unit_vectors(array.reshape(other.shape).astype(np.float64)) for array in (vector, other))
-    return float((a * b).sum(-1).mean())
-
-
-def unit_vectors(vectors: Array) -> Array:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)
-
-
-def is_unit(vectors: Array) -> bool:
-    return bool(np.allclose(np.linalg.norm(vectors.astype(np.float64), axis=-1), 1, atol=1e-2))
 
 
 def warnings_about(comparison: Comparison, reference: Recording, mine: Recording) -> Iterator[str]:
@@ -370,7 +270,7 @@ class Bench:
                 each = search.attempt(before)
                 if each.mistake is None:
                     break
-                if each.made[-1].sentence not in {mistake.sentence for mistake in made}:
+                if each.mistake not in {diagnosis.mistake, *(mistake.sentence for mistake in made)}:
                     found.append(each)
                 made = each.made
         return tuple(found)

@@ -29,8 +29,7 @@ def dropout_in(sound: Forward, name: str, value: Array, where: Array) -> str | N
     if direct:
         return f"dropout is left on: {direct}"
     if kind_of(name) in (ATTENTION, OUTPUT):
-        tokens = where.all(-1)
-        rate = under_a_norm(sound, name, value, tokens)
+        rate = under_a_norm(sound, name, value, np.asarray(where.all(-1)))
         if rate:
             return f"dropout is left on before the residual: {rate:.0%} of what is added to it are 0, the others larger"
     return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numroberta.arithmetic import POOLINGS
 from numroberta.parity.files import Recording
 from numroberta.parity.names import (
     EMBEDDING,
@@ -29,6 +31,7 @@ Array = NDArray[Any]
 
 LIKE = 0.9  # the cosine from which two activations are taken for the same one
 MOST_COMPARED = 100_000  # elements
+LIKELY, CLEARLY = 0.95, 0.05  # the cosine with another pooling's vectors, and by how much it must be larger
 
 
 def named_as(reference: Recording, mine: Recording, names: Mapping[str, str]) -> Recording:
@@ -85,7 +88,7 @@ def by_numbers(reference: Recording, mine: Mapping[str, Array]) -> dict[str, Arr
     Raises ValueError, with a map that the shapes and numbers suggest, if there are several.
     """
     if len(mine) == 1:
-        (name, array), *_ = mine.items()
+        array = next(iter(mine.values()))
         likeliest = [usual for usual, _ in alike(array, reference)]
         shaped = [usual for usual in by_shape(array, reference) if usual in reference.tensors]
         if likeliest or shaped:
@@ -138,3 +141,37 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """The names that are spelled most alike, or else the first few."""
     names = list(names)
     return some(difflib.get_close_matches(name, names, n=4) or sorted(names, key=in_order))
+
+
+def with_guessed_pooling(reference: Recording, mine: Recording) -> tuple[Recording, str]:
+    """Mine, its only vector of each text under the name of the pooling that it is most like, and a sentence on that."""
+    steps = [name for name in mine.tensors if is_step(name)]
+    if steps != [EMBEDDING] and not (len(steps) == 1 and steps[0].startswith(POOLED)):
+        return mine, ""
+    vector = mine.tensors[steps[0]]
+    poolings = [n for n in (EMBEDDING, *(f"{POOLED}{p}" for p in POOLINGS), "pooler") if n in reference.tensors]
+    fits = {name: likeness(vector, reference.tensors[name]) for name in poolings}
+    best = max(fits, key=lambda name: round(fits[name], 9), default=steps[0])
+    if not fits or fits[best] < fits.get(steps[0], -1.0) + CLEARLY or fits[best] < LIKELY:
+        return mine, ""
+    whole = reference.tensors[best]
+    if vector.size == whole.size and is_unit(vector) and not is_unit(whole):
+        return mine, ""  # the length of the vectors is a question for the diagnosis
+    tensors = {best if name == steps[0] else name: array for name, array in mine.tensors.items()}
+    return replace(mine, tensors=tensors), f"the vectors are most like {best}, and are compared with it"
+
+
+def likeness(vector: Array, other: Array) -> float:
+    """The mean cosine of each text's vectors, −1 where the shapes differ."""
+    if vector.size != other.size or other.ndim != 2:
+        return -1.0
+    a, b = (unit_vectors(array.reshape(other.shape).astype(np.float64)) for array in (vector, other))
+    return float((a * b).sum(-1).mean())
+
+
+def unit_vectors(vectors: Array) -> Array:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)
+
+
+def is_unit(vectors: Array) -> bool:
+    return bool(np.allclose(np.linalg.norm(vectors.astype(np.float64), axis=-1), 1, atol=1e-2))

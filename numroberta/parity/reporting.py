@@ -8,7 +8,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from numroberta.parity.bench import Comparison, TensorComparison, compare
+from numroberta.parity.bench import compare
+from numroberta.parity.comparison import Comparison, TensorComparison
 from numroberta.parity.files import Recording
 from numroberta.parity.names import some
 from numroberta.parity.search import Diagnosis

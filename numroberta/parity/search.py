@@ -65,8 +65,8 @@ class Diagnosis:
 class Budget:
     """How long a search may take, and who is told how far it is.
 
-    seconds: of computing in this thread, after which no other mistake is tried.  progress: called with a sentence, a few
-    times a second.
+    seconds: of computing in this thread, after which no other mistake is tried.  progress: called with a sentence, a
+    few times a second.
     """
 
     def __init__(self, seconds: float, progress: Callable[[str], None] | None = None):
@@ -161,8 +161,8 @@ class Search:
                 nothing, mistake=best.sentence, after=after, where=where, others=tuple(sorted(others)),
                 made=(*self.made, best),
             )  # fmt: skip
-        where = counted(self.wrong.name, expected.shape, self.inputs.attention_mask != 0)
-        dropout = dropout_in(sound, self.wrong.name, self.wrong.value, where)
+        compared = counted(self.wrong.name, expected.shape, self.inputs.attention_mask != 0)
+        dropout = dropout_in(sound, self.wrong.name, self.wrong.value, compared)
         if dropout:
             return replace(nothing, mistake=dropout)
         rounding = self.rounding(sound, expected, known, nothing)
@@ -174,12 +174,16 @@ class Search:
         Where the way is long, those that can be made in one layer come again for each layer on it.
         """
         layers = sorted({layer for name in sound.computed if (layer := layer_of(name)) is not None})
+        matter = [mistake for mistake in self.catalogue if self.matters(mistake, sound)]
+        # A mistake would show in an earlier step of this layer too, if it changed it.
+        possible = [mistake for mistake in matter if not self.contradicted(mistake)]
         for rare in (False, True):
-            mistakes = [each for each in self.catalogue if each.rare == rare and self.matters(each, sound)]
+            mistakes = [mistake for mistake in possible if mistake.rare == rare]
             yield mistakes
             if far:
                 in_layers = [m for m in mistakes if any(kind.startswith(LAYER) for kind in m.kinds)]
                 yield [mistake.only_in(layer) for mistake in in_layers for layer in layers]
+        yield [mistake for mistake in matter if mistake not in possible]
 
     def matters(self, mistake: Mistake, sound: Forward) -> bool:
         """Whether the mistake changes anything that was computed on the way to the value."""
@@ -251,9 +255,7 @@ class Search:
         best = min((each.error for each in tries), default=np.inf)
         if best > max(min(self.wrong.tolerance, before * LEFT), before * NOTHING_LEFT):
             return []
-        same = [each for each in tries if each.error <= best * SAME + ROUNDING_ERROR]
-        # A mistake would show in an earlier step of this layer too, if it changed it.
-        return ([each for each in same if not self.contradicted(each.mistake)] or same)[:MOST_ALIKE]
+        return [each for each in tries if each.error <= best * SAME + ROUNDING_ERROR][:MOST_ALIKE]
 
     def contradicted(self, mistake: Mistake) -> bool:
         """Whether the mistake changes a step of the same layer that is known to be right."""

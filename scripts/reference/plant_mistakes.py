@@ -1,6 +1,6 @@
 """How many planted mistakes `numroberta compare` names: mistakes of tests/parity/hooked_roberta.py, one at a time.
 
-    PYTHONPATH=tests/parity:tests python scripts/reference/plant_mistakes.py [--model tiny|small|deep|odd] [--layers all]
+    python scripts/reference/plant_mistakes.py [--model tiny|small|deep|odd] [--layers 0 2] [--from all last vector]
 
 For each: named, half (among mistakes with the same numbers), misnamed, or not named; from all activations, from
 last_hidden_state alone, from the sentence embedding alone.  No code is shared with the catalogue of mistakes.

@@ -1,7 +1,7 @@
 """A third RoBERTa, in einsum, with a hook at each value and weights that may be edited: mistakes are planted into it.
 
-It shares no code with numroberta, nor with the catalogue of mistakes.  A plant is `(words, weights, hooks, ids)`: a
-regular expression that the diagnosis must match, and what is done to the port.  `PLANTS(heads, layers)` gives them all.
+It shares no code with numroberta, nor with the catalogue of mistakes.  A `Plant` is the
+words that the diagnosis must use, and what is done to the port; `PLANTS` has them all by name.
 """
 
 import math
@@ -114,7 +114,7 @@ class Port:
 
 
 class Plant:
-    """words: what the diagnosis must say.  only_all: not to be seen at the end, such as what softmax removes."""
+    """words: what the diagnosis must say.  hooks, weights, order, ids, eps: what the port does otherwise."""
 
     def __init__(self, part, words, hooks=None, weights=None, order=None, ids=None, layered=False, eps=None):
         self.part, self.words, self.hooks, self.weights = part, re.compile(words), hooks or {}, weights
@@ -261,14 +261,22 @@ def dropped(rate, seed=5):
     return hook
 
 
-LAYER = dict(layered=True)
+def exchange_norms(w, layer):
+    for name in [n for n in w if "attention.output.LayerNorm" in n and layer in (None, int(n.split(".")[2]))]:
+        other = name.replace("attention.output", "output")
+        w[name], w[other] = w[other], w[name]
+
+
+LAYER = {"layered": True}
 PLANTS = {
     # Layers
     "layers reversed": Plant("layers", "reverse", order=lambda n: list(range(n))[::-1]),
     "layers 0 and 1 exchanged": Plant("layers", "0 and 1 are exchanged", order=lambda n: [1, 0, *range(2, n)]),
     "layer 1 for all": Plant("layers", "layer 1 are used in every layer", order=lambda n: [1] * n),
     "first layer skipped": Plant("layers", "first layer is skipped", order=lambda n: list(range(1, n))),
-    "last layer skipped": Plant("layers", "last layer is skipped", order=lambda n: list(range(n - 1))),
+    "last layer skipped": Plant(
+        "layers", "last layer is skipped|hidden state before the last", order=lambda n: list(range(n - 1))
+    ),
     "layer 1 twice": Plant("layers", "layer 1 runs twice|layers? .*twice", order=lambda n: [0, 1, 1, *range(2, n)]),
     "layer 1 instead of 2": Plant(
         "layers", "layer 2 runs with the weights of layer 1", order=lambda n: [0, 1, 1, *range(3, n)]
@@ -354,7 +362,10 @@ PLANTS = {
     ),
     "mask −10": Plant("masks", "−10 is added", from_scores(lambda s, p: s - 10.0 * ~p.mask[:, None, None, :]), **LAYER),
     "mask on queries": Plant(
-        "masks", "axis of the queries", from_scores(lambda s, p: np.where(p.mask[:, None, :, None], s, -1e30)), **LAYER
+        "masks",
+        "axis of the queries|not applied",
+        from_scores(lambda s, p: np.where(p.mask[:, None, :, None], s, -1e30)),
+        **LAYER,
     ),
     "another text's mask": Plant(
         "masks",
@@ -426,7 +437,7 @@ PLANTS = {
     ),
     "key with query's weights": Plant(
         "linear",
-        "query are used for key|key.*taken from.*query",
+        "query are used for key|key.*taken from.*query|query with itself",
         weights=lambda w, layer: w.update(
             {
                 n: w[n.replace("key", "query")]
@@ -439,25 +450,7 @@ PLANTS = {
     # Norms and residuals
     "RMSNorm": Plant("norms", "RMSNorm", both_norms(rms), **LAYER),
     "1 + weight": Plant("norms", r"1 \+ its weight", weights=edit("output.LayerNorm.weight", lambda t: 1 + t), **LAYER),
-    "norms exchanged": Plant(
-        "norms",
-        "norms? .*(exchanged|weights of the)",
-        weights=swap("attention.output.LayerNorm", "0utput.LayerNorm")
-        if False
-        else lambda w, layer: w.update(
-            {
-                n: v
-                for n, v in [
-                    (f"encoder.layer.{i}.{a}.LayerNorm.{x}", w[f"encoder.layer.{i}.{b}.LayerNorm.{x}"])
-                    for i in range(99)
-                    if f"encoder.layer.{i}.output.dense.bias" in w and layer in (None, i)
-                    for a, b in (("attention.output", "output"), ("output", "attention.output"))
-                    for x in ("weight", "bias")
-                ]
-            }
-        ),
-        **LAYER,
-    ),
+    "norms exchanged": Plant("norms", "norms? .*(exchanged|weights of the)", weights=exchange_norms, **LAYER),
     "a norm more": Plant(
         "norms",
         "a layer norm more at the end",
@@ -623,5 +616,5 @@ PLANTS = {
     ),
 }
 SEEN_IN_VECTORS_ONLY = ("padding in the mean", "<s> as the vector", "mean without specials", "vector normalized")
-# Biases of the key shift every score of a row alike, and what is recorded after a head is not in the last state.
+# What a head does otherwise is not in the last hidden state.
 AFTER_THE_LAST_STATE = {name for name, plant in PLANTS.items() if plant.part == "heads"}

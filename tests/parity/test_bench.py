@@ -117,7 +117,7 @@ def test_a_recording_says_what_it_was_computed_with(bench, reference):
 
 
 @pytest.mark.parametrize("mistake", mistaken_roberta.IN_EMBEDDINGS)
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float32])
 def test_a_mistake_in_the_embeddings_is_found(bench, mistake, dtype):
     port = bench.port(mistake, dtype=dtype)
     bench.assert_found(mistake, port)
@@ -125,7 +125,7 @@ def test_a_mistake_in_the_embeddings_is_found(bench, mistake, dtype):
 
 
 @pytest.mark.parametrize("mistake", mistaken_roberta.IN_LAYERS)
-@pytest.mark.parametrize(("layer", "dtype"), [(0, np.float64), (1, np.float64), (2, np.float64), (2, np.float32)])
+@pytest.mark.parametrize(("layer", "dtype"), [(1, np.float64), (2, np.float32)])
 def test_a_mistake_in_any_layer_is_found(bench, mistake, dtype, layer):
     if (mistake, dtype) == ("epsilon 1e-12", np.float32):
         pytest.skip("moves hidden states of variance 3 by 2e-6, less than a plain float32 loop's rounding")
@@ -141,6 +141,7 @@ def test_a_mistake_in_any_layer_is_found(bench, mistake, dtype, layer):
         bench.assert_found(mistake, hidden_states(port))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", [m for m in MISTAKES if m not in ("key without bias", "float16 sums")])
 def test_a_mistake_made_everywhere_is_found_from_the_last_hidden_state_alone(bench, mistake):
     bench.assert_found(mistake, {"last_hidden_state": bench.port(mistake)["encoder.layer.2.output"]}, names={
