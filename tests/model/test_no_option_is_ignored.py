@@ -45,7 +45,8 @@ def models(tmp_path_factory):
     (prompted / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
     several = random_model.write(root / "several", heads.MASKED_LM, heads.TOKEN, heads.SPAN, id2label=random_model.TAGS)
     sorter = random_model.write(root / "sorter", heads.SEQUENCE, id2label=random_model.LABELS)
-    loaded = {"classify": numroberta.load(sorter)}
+    ranker = random_model.write(root / "ranker", heads.SEQUENCE, id2label={"0": "score"})
+    loaded = {"classify": numroberta.load(sorter), "rank": numroberta.load(ranker)}
     loaded |= dict.fromkeys(("fill_mask", "tag", "answer"), numroberta.load(several))
     plain = numroberta.load(prompted)
     return lambda method: loaded.get(method, plain)
@@ -149,6 +150,13 @@ CASES = {
         "top_k": Case((TEXTS[0],), (1, 2), lambda a, b: (len(a.result), len(b.result)) == (1, 2)),
         "function_to_apply": Case((TEXTS[0],), ("none", "sigmoid"), differ),
         "batch_size": Case((TEXTS,), (1, 3), batch_sizes),
+    },
+    "rank": {
+        "top_k": Case(("Where?", TEXTS), (1, 2), lambda a, b: (len(a.result), len(b.result)) == (1, 2)),
+        "return_documents": Case(
+            ("Where?", TEXTS), (False, True), lambda a, b: "text" not in a.result[0] and b.result[0]["text"] in TEXTS
+        ),
+        "batch_size": Case(("Where?", TEXTS), (1, 3), batch_sizes),
     },
     "tag": {
         "aggregation": Case((TAGGED,), ("first", "average"), differ),
