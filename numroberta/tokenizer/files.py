@@ -139,7 +139,7 @@ def _family(settings: Json) -> str | None:
 
 
 def _uses_type_ids(settings: Json, family: str | None) -> bool:
-    """Whether transformers 5 gives the model `token_type_ids`: BERT's tokenizer does, others if their settings say so."""
+    """Whether transformers 5 gives the model `token_type_ids`: by the settings, or else for BERT's tokenizer."""
     inputs = settings.get("model_input_names")
     return "token_type_ids" in inputs if isinstance(inputs, list) else family == "Bert"
 

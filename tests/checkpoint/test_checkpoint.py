@@ -566,12 +566,14 @@ def test_offline_and_not_cached_names_the_three_ways_out(hub_cache, revision):
 def test_transformers_word_for_offline_counts_too(hub_cache, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    library = pytest.importorskip("huggingface_hub")
+
+    def ask(*args, **options):
+        raise RuntimeError("the network was asked")
+
+    monkeypatch.setattr(library, "snapshot_download", ask)
     snapshot = cache_model(hub_cache)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert open_checkpoint(HUB_NAME).folder == snapshot
-    (snapshot / "config.json").unlink()
-    assert "has no config.json" in failing(HUB_NAME)  # of what is cached: nobody asked the network
 
 
 def test_the_cache_is_in_the_users_cache_folder(tmp_path, monkeypatch):
@@ -622,6 +624,44 @@ def test_each_answer_of_the_hub_has_its_sentence(monkeypatch, kind, sentence):
 
     monkeypatch.setattr(library, "snapshot_download", fail)
     assert sentence in failing(HUB_NAME, revision="v9")
+
+
+def test_a_cached_commit_without_weights_is_fetched_again(hub_cache, monkeypatch):
+    """Another program may have cached the config alone."""
+    library = pytest.importorskip("huggingface_hub")
+    snapshot = cache_model(hub_cache)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    asked = []
+
+    def fetch(name, *, revision, allow_patterns):
+        asked.append((name, revision, allow_patterns))
+        safetensors.numpy.save_file(weights(), snapshot / "model.safetensors")
+        return str(snapshot)
+
+    monkeypatch.setattr(library, "snapshot_download", fetch)
+    assert open_checkpoint(HUB_NAME, revision=COMMIT).tensors
+    assert asked == []  # a commit never changes
+    (snapshot / "model.safetensors").unlink()
+    assert open_checkpoint(HUB_NAME, revision=COMMIT).tensors
+    assert asked == [(HUB_NAME, COMMIT, hub.HUB_FILES)]
+
+
+def test_pytorchs_weights_are_fetched_where_there_are_no_safetensors(hub_cache, monkeypatch):
+    library = pytest.importorskip("huggingface_hub")
+    snapshot = cache_model(hub_cache)
+    (snapshot / "model.safetensors").unlink()
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    asked = []
+
+    def fetch(name, *, revision, allow_patterns):
+        asked.append(allow_patterns)
+        if allow_patterns == hub.TORCH_FILES:
+            (snapshot / "pytorch_model.bin").write_bytes(b"damaged")
+        return str(snapshot)
+
+    monkeypatch.setattr(library, "snapshot_download", fetch)
+    assert "pytorch_model.bin is not a file that torch.save wrote" in failing(HUB_NAME)
+    assert asked == [hub.HUB_FILES, hub.TORCH_FILES]
 
 
 def test_what_is_fetched_is_what_is_needed():

@@ -1,6 +1,7 @@
 """Both backends give, for any text, what the `tokenizers` library and transformers' AutoTokenizer give."""
 
 import json
+import os
 import pickle
 import random
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from numroberta.tokenizer.backends import Tokens, trimmed
 from numroberta.tokenizer.bpe import BYTE_TO_SYMBOL
 from numroberta.tokenizer.tokenizer import Encoding, Tokenizer
 
@@ -241,6 +243,12 @@ FLAGS = st.fixed_dictionaries(
         st.sampled_from(["<mask>", "<m", "new york", "<1>", " ", "\x1c", "\u3000", "a", "é", "_", "½", "\u0301"])
     ),
 )
+@example(  # the spaces between two tokens that both take them: they are the first one's
+    flags={token: dict.fromkeys(("lstrip", "rstrip"), True) for token in ("<mask>", "<m", "new york", "<1>")},
+    prefix=False,
+    trim=True,
+    text=["<1>", " ", " ", "<mask>", " ", "a"],
+)
 def test_backends_agree_on_added_tokens_of_every_kind(small, tmp_path_factory, flags, prefix, trim, text):
     pytest.importorskip("tokenizers")
     folder = tmp_path_factory.mktemp("flags")
@@ -252,6 +260,12 @@ def test_backends_agree_on_added_tokens_of_every_kind(small, tmp_path_factory, f
     configured = {"added_tokens_decoder": decoder, "add_prefix_space": prefix, "trim_offsets": trim}
     (folder / "tokenizer_config.json").write_text(json.dumps(configured))
     assert_backends_agree([Tokenizer.load(folder, backend) for backend in ("python", "tokenizers")], "".join(text))
+
+
+def test_offsets_at_the_first_character_keep_the_space_that_was_put_in_front():
+    tokens = Tokens([0, 1, 2], ["Ġ", "Ġa", "Ġb"], [(0, 0), (0, 2), (2, 4)], [0, 1, 2])
+    assert trimmed(tokens, keeps_prefix=True) == [(0, 0), (0, 2), (3, 4)]
+    assert trimmed(tokens, keeps_prefix=False) == [(0, 0), (1, 2), (3, 4)]
 
 
 # ---- and both are the library
@@ -288,6 +302,42 @@ def configured(folder, backend, prefix, trim):
     tok = Tokenizer.load(folder, backend)
     tok._spec.add_prefix_space, tok._spec.trim_keeps_prefix, tok._spec.trim_offsets = prefix, prefix, trim
     return Tokenizer(tok._spec, backend)
+
+
+@pytest.mark.parametrize("lengths", [(5, 5), (6, 6), (30, 30), (40, 35)])
+def test_both_texts_of_a_pair_are_cut_into_windows_in_the_librarys_order(small, lengths):
+    """Of two texts as long the second keeps one token more; windows of the first text come before the second's."""
+    tokenizers = pytest.importorskip("tokenizers")
+    library = tokenizers.Tokenizer(
+        tokenizers.models.BPE.from_file(str(small / "vocab.json"), str(small / "merges.txt"))
+    )
+    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0), True, False)
+    library.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", tokenizers.AddedToken("<mask>", lstrip=True)])
+    library.enable_truncation(13, stride=1)
+    texts = " a" * lengths[0], " b" * lengths[1]
+    expected = library.encode(*texts)
+    for backend in ("python", "tokenizers"):
+        tok = Tokenizer.load(small, backend)
+        found = tok(*texts, max_length=13, stride=1, return_overflowing_tokens=True)
+        assert found.sequence_ids.count(0) + 1 >= found.sequence_ids.count(1)
+        assert [window.ids for window in (found, *found.overflowing)] == [
+            window.ids for window in (expected, *expected.overflowing)
+        ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in Linux's /proc")
+def test_the_librarys_threads_are_not_started_unless_asked_for(small):
+    """Once they have run, a process that forks, as a server's workers do, gets a warning and may hang."""
+    pytest.importorskip("tokenizers")
+    script = (
+        "import os, sys; from numroberta.tokenizer import Tokenizer\n"
+        f"tok = Tokenizer.load({str(small)!r}, 'tokenizers'); tok.encode_ids(['some text'] * 1000)\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    env = {key: value for key, value in os.environ.items() if key != "TOKENIZERS_PARALLELISM"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=env, check=True)
+    assert done.stdout.strip() == "1"
 
 
 @pytest.mark.parity
