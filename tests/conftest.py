@@ -33,7 +33,7 @@ if find_spec("hypothesis"):
     )
     settings.load_profile("numroberta")
 
-OPTIONAL = ("hypothesis", "safetensors", "tokenizers")  # which test files import at their top
+OPTIONAL = ("hypothesis", "mpmath", "safetensors", "tokenizers")  # which test files import at their top
 NOT_COLLECTED: dict[str, list[str]] = {}
 
 
