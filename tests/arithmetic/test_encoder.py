@@ -189,6 +189,7 @@ def test_a_batch_without_texts_and_a_text_without_tokens_are_zeros():
         ([[]], None, r"input_ids has shape \(1, 0\), expected \(batch, tokens\), at least one"),
         ([[0.5, 2]], None, "input_ids has dtype float64, expected integers"),
         ([[0, 30_000]], None, "input_ids holds 30000, expected 0 to"),
+        ([[0, len(random_model.PIECES)]], None, f"input_ids holds {len(random_model.PIECES)}, expected 0 to"),
         ([[0, -1]], None, "input_ids holds -1, expected 0 to"),
         ([[0, 2]], [[1]], r"attention_mask has shape \(1, 1\), expected that of input_ids, \(1, 2\)"),
         ([[5] * 65], None, "a text of 65 tokens; this model has positions for 64"),

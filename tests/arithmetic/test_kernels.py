@@ -145,3 +145,16 @@ def test_a_stack_of_products_is_the_same_in_blocks_of_rows(small):
     queries = np.random.default_rng(1).standard_normal((3, 8, 41))
     out = np.empty((3, 137, 50))[..., 4:45]
     assert np.abs(kernels.matmul(keys, queries, out, small) - keys @ queries).max() <= 1e-12  # measured: 4e-15
+
+
+def test_column_sums_in_float32_are_nearer_than_adding_one_after_the_other():
+    """RMS error over 2,000 columns, measured: 3.0e-5 against 1.6e-4."""
+    x = np.random.default_rng(0).random((768, 2000), np.float32)
+    exact = x.sum(axis=0, dtype=np.float64)
+
+    def rms(sums):
+        return np.sqrt(np.mean((sums - exact) ** 2))
+
+    assert rms(kernels.column_sums(x)) <= rms(np.add.reduce(x, axis=0)) / 2
+    squares = np.square(x, dtype=np.float64).sum(axis=0)
+    np.testing.assert_allclose(kernels.column_sums(x, squared=True), squares, rtol=8e-7)  # measured: 2.1e-7

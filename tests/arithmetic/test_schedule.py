@@ -14,8 +14,10 @@ import pytest
 import random_model
 from hypothesis import given, strategies as st
 
-from numroberta.arithmetic import blas, schedule
+import numroberta
+from numroberta.arithmetic import blas, cut, schedule
 from numroberta.arithmetic.kernels import Scratch
+from numroberta.checkpoint import RobertaConfig
 
 LENGTHS = st.lists(st.integers(0, 600), max_size=60)
 
@@ -46,9 +48,49 @@ def test_every_text_is_in_one_group_which_is_not_too_large(lengths, most_texts, 
         assert len(group) == 1 or sum(lengths[i] for i in group) <= schedule.COLUMNS
 
 
-@given(LENGTHS.filter(lambda lengths: sum(lengths) > 2000), st.integers(2, 4))
-def test_enough_work_gives_each_thread_a_group(lengths, threads):
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(2, 4))
+def test_texts_of_64_tokens_for_each_thread_give_each_thread_a_group(lengths, threads):
+    lengths += [60] * (threads + 1)
+    assert sum(lengths) < 5 * schedule.COLUMNS
     assert len(schedule.groups(lengths, 32, one_text_each=False, at_least=threads)) >= threads
+
+
+@pytest.mark.parametrize("one_at_a_time", [False, True])
+def test_jobs_run_one_at_a_time_where_that_is_asked_for(one_at_a_time):
+    """Each on all threads: with `low_memory` two jobs would need the weights of two layers."""
+    names = set()
+
+    def job(share):
+        time.sleep(0.001)
+        names.add(threading.current_thread().name)
+        return len(set(share.run(lambda part, _: threading.current_thread().name, [slice(0), slice(1)])))
+
+    threads_of_a_job = schedule.run([job] * 30, 2, "float32", one_at_a_time)
+    assert set(threads_of_a_job) == {2 if one_at_a_time else 1}
+    assert len(names) == (1 if one_at_a_time else 2)
+
+
+def test_with_low_memory_texts_are_run_one_after_the_other(small_folder):
+    enc = numroberta.load(small_folder, low_memory=True, num_threads=2)
+    ids = np.array([0, *[9] * 60, 2])
+    texts = [(ids, enc.model.position_ids(ids))] * 40
+    assert set(enc.model.run(texts, lambda output: threading.current_thread())) == {threading.current_thread()}
+
+
+def test_parts_too_small_to_be_shared_are_run_by_the_caller():
+    def job(share):
+        return set(share.run(lambda part, _: threading.current_thread(), [slice(0), slice(1)]))
+
+    assert schedule.run([job], 2, "float32", worth_sharing=False) == [{threading.current_thread()}]
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 6])
+@pytest.mark.parametrize("columns", [16, 500])
+def test_each_of_several_workers_has_a_part_of_the_heads_and_of_the_width(columns, workers):
+    config = RobertaConfig.from_dict(random_model.SIZES | {"num_attention_heads": 12, "intermediate_size": 3072})
+    parts = cut.choose(config, "float32", False, columns, workers)
+    assert -(-12 // parts.heads) >= workers
+    assert -(-3072 // parts.width) >= workers
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -207,6 +249,7 @@ def test_a_containers_quota_is_read_as_version_2_and_1_write_it(files, cores, mo
 
     monkeypatch.setattr(schedule, "open", fake_open, raising=False)
     assert schedule._cgroup_quota() == cores
+    assert schedule.available_cores() <= (cores or 10**6)
 
 
 def test_where_blas_cannot_be_held_the_jobs_run_one_after_the_other(monkeypatch):
