@@ -126,6 +126,10 @@ def warnings_about(comparison: Comparison, reference: Recording, mine: Recording
         yield f"mine has {layers + comparison.extra_layers} layers, the reference {layers}: one runs too often"
 
 
+class AnotherFamily(ValueError):
+    """The catalogue of mistakes is not about this kind of model."""
+
+
 class Bench:
     """Two recordings side by side."""
 
@@ -229,6 +233,8 @@ class Bench:
             return None, "" if "input_ids" in self.reference.tensors else "no diagnosis: the reference has no input_ids"
         try:
             inputs = self.inputs
+        except AnotherFamily as error:
+            return None, f"no diagnosis: {error}"
         except ValueError as error:
             return None, f"no diagnosis without the weights ({error}): name them with --model"
         names = [name for name in self.values if name not in INPUT]
@@ -304,8 +310,13 @@ class Bench:
 
     @cached_property
     def inputs(self) -> Inputs:
-        """What the reference's forward pass started from.  Raises ValueError where its weights are not at hand."""
+        """What the reference's forward pass started from.
+
+        Raises ValueError where its weights are not at hand, or are BERT's: the steps and mistakes are RoBERTa's.
+        """
         checkpoint = self.weights(self.options.model)
+        if checkpoint.config.model_type == "bert":
+            raise AnotherFamily("the catalogue of mistakes is RoBERTa's, and this is a BERT")
         config, sentence = checkpoint.config, read_sentence_settings(checkpoint)
         return Inputs(
             checkpoint.tensors, self.reference.tensors["input_ids"], self.real, config.num_attention_heads,

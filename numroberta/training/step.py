@@ -26,6 +26,7 @@ class Step:
     """What computes gradients of a network on several threads: memory that is used again at each step.
 
     names: the tensors that are trained.
+    Raises ValueError for BERT's family, whose positions and token types are computed, but not trained, here.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class Step:
         tied: bool = False,
         checkpointing: bool = False,
     ):
+        if config.model_type == "bert":
+            raise ValueError("this is a BERT, and only models of RoBERTa's family are trained here: begin with one")
         self.config, self.num_threads = config, num_threads
         shapes = {name: tensors[name].shape for name in names}
         dtype = next(iter(tensors.values())).dtype

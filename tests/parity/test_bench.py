@@ -444,3 +444,13 @@ def test_assert_matches_raises_with_the_table_and_the_diagnosis(bench, reference
         parity.assert_matches(bench.port("no scale", 1), reference)
     assert "DIFFER  encoder.layer.1.attention.scores" in str(raised.value)
     assert "diagnosis: the scores are not divided by √d" in str(raised.value)
+
+
+def test_a_bert_is_compared_without_roberta_s_diagnosis(tmp_path):
+    sizes = {"model_type": "bert", "type_vocab_size": 2, "pad_token_id": 0}
+    folder = random_model.write(tmp_path / "bert", "pooler", **sizes)
+    reference = parity.trace(numroberta.load(folder, dtype="float64").model, [[4, 5, 6, 7]])
+    mine = dict(reference) | {"embeddings": reference["embeddings"] * 1.5}
+    comparison = parity.compare(reference, mine, model=folder)
+    assert comparison.first.name == "embeddings"
+    assert "the catalogue of mistakes is RoBERTa's, and this is a BERT" in comparison.remark
