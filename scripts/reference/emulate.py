@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 PROCESSORS = {
     "arm64": ("aarch64", "aarch64-linux-gnu", "trixie"),
     "armhf": ("arm", "arm-linux-gnueabihf", "bookworm"),
-    "ppc64el": ("ppc64le", "powerpc64le-linux-gnu", "trixie"),
+    "ppc64el": ("ppc64le", "powerpc64le-linux-gnu", "bookworm"),
     "riscv64": ("riscv64", "riscv64-linux-gnu", "trixie"),
     "s390x": ("s390x", "s390x-linux-gnu", "bookworm"),
 }
