@@ -110,7 +110,7 @@ def lengths(model, monkeypatch, *arguments, **options):
     run = type(model.model).run
 
     def recorded(self, texts, *rest, **more):
-        seen.extend(ids.tolist() for ids, _ in texts)
+        seen.extend(ids.tolist() for ids, *_ in texts)
         return run(self, texts, *rest, **more)
 
     with monkeypatch.context() as patch:

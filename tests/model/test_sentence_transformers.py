@@ -455,6 +455,14 @@ def test_an_option_for_one_vector_per_text_is_refused_for_one_per_token(small, o
         small.encode(["x"], output_value="token_embeddings", **option)
 
 
+def test_equal_texts_have_token_embeddings_of_their_own(small):
+    first, other, again = small.encode([TEXTS[0], TEXTS[3], TEXTS[0]], output_value="token_embeddings")
+    np.testing.assert_array_equal(first, again)
+    assert first.shape != other.shape
+    again[:] = 0
+    assert first.any()
+
+
 @pytest.mark.parametrize(("precision", "dtype", "width"), [("ubinary", "uint8", 3), ("int8", "int8", 24)])
 def test_no_texts_give_no_vectors_of_the_right_kind(small, precision, dtype, width):
     none = small.encode([], precision=precision)
@@ -484,6 +492,17 @@ def test_vectors_behind_a_dense_layer_have_the_same_bits_alone_and_in_a_batch(tm
     ours = numroberta.load(path, deterministic=True)
     texts = [f"the sand {number} and the rest" for number in range(40)]
     np.testing.assert_array_equal(ours.encode(texts), np.stack([ours.encode(text) for text in texts]))
+
+
+def test_a_pooling_of_ones_own_replaces_all_that_the_folder_does_to_the_vector(tmp_path, encoder_folder, small):
+    flags = {"pooling_mode_cls_token": True}
+    ours = numroberta.load(
+        earlier(tmp_path / "a", encoder_folder, flags, None, ("Transformer", "Pooling", "Normalize"))
+    )
+    assert np.linalg.norm(ours.encode(TEXTS[0])) == pytest.approx(1, abs=1e-6)
+    tokens = ours.encode(TEXTS[0], output_value="token_embeddings")
+    np.testing.assert_allclose(ours.encode(TEXTS[0], pooling="mean"), tokens.mean(axis=0), rtol=0, atol=1e-6)
+    assert np.linalg.norm(ours.encode(TEXTS[0], pooling="cls")) > 2  # √24 · the size of a normalized hidden state
 
 
 def test_normalizing_anything_but_the_texts_vector_is_refused(tmp_path, encoder_folder):
