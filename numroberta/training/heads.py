@@ -31,9 +31,9 @@ def sequence_backward(net: Network, dlogits: Array) -> Array:
     tanh, x = net.kept["classifier tanh"], net.kept["classifier x"]
     dropped = net.drop("classifier.dense", tanh.copy(), again=True)
     dy = net.linear_backward("classifier.out_proj", dropped, dlogits, "d head")
-    dy = net.drop_backward("classifier.dense", dy, "d dropped")
+    dy = net.drop_backward("classifier.dense", dy, "d classifier")
     dx = net.linear_backward("classifier.dense", x, dy * (1 - tanh * tanh), "d head")
-    return net.drop_backward("classifier", dx, "d dropped")
+    return net.drop_backward("classifier", dx, "d classifier")
 
 
 def token(net: Network, x: Array) -> Array:
@@ -43,7 +43,7 @@ def token(net: Network, x: Array) -> Array:
 
 def token_backward(net: Network, dlogits: Array) -> Array:
     dx = net.linear_backward("classifier", net.kept["classifier x"], dlogits, "d head")
-    return net.drop_backward("classifier", dx, "d dropped")
+    return net.drop_backward("classifier", dx, "d classifier")
 
 
 def span(net: Network, x: Array) -> Array:

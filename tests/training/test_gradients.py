@@ -8,8 +8,8 @@ from hypothesis import given, settings, strategies as st
 
 from numroberta import textbook
 from numroberta.arithmetic import kernels
-from numroberta.checkpoint import MASKED_LM, SEQUENCE, TOKEN, WORDS, RobertaConfig
-from numroberta.training import Answer, Classify, Embed, Example, MaskedLM, Tag
+from numroberta.checkpoint import MASKED_LM, SEQUENCE, TOKEN, WORDS, RobertaConfig, open_checkpoint
+from numroberta.training import Answer, Classify, Embed, Example, MaskedLM, Tag, Trainer
 from numroberta.training.dropout import Dropout
 from numroberta.training.gradients import touched
 from numroberta.training.step import Step
@@ -152,19 +152,38 @@ def test_a_decoder_of_its_own_has_a_gradient_of_its_own():
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", ["single label", "token labels", "masked tokens", "answers"])
+@pytest.mark.parametrize("name", ["single label", "token labels", "answers"])
 def test_in_float32_the_error_is_about_pytorchs_own(name):
-    task = TASKS[name]
-    exact = mine(task, weights_of(task.head, np.float64), targets(task))[1]
-    weights = weights_of(task.head, np.float32)
-    exact = mine(task, {name: array.astype(np.float64) for name, array in weights.items()}, targets(task))[1]
-    ours, pytorchs = mine(task, weights, targets(task))[1], theirs(task, weights, targets(task), "float32")[1]
+    """On the built-in model, from the square of all gradients' errors to those of float64."""
+    task, rng = TASKS[name], np.random.default_rng(0)
+    checkpoint = open_checkpoint("tiny")
+    trainers = [Trainer(checkpoint, task, num_threads=1, dtype=dtype) for dtype in ("float64", "float32")]
+    config, weights = trainers[1].config, trainers[1].tensors
+    examples = []
+    for _ in range(4):
+        ids = rng.integers(5, 8000, 24)
+        target = rng.integers(0, 24, 2) if task == Answer() else rng.integers(0, 3, 24 if task == Tag(LABELS) else None)
+        examples.append(Example(ids, target))
+    exact, ours = (trainer_gradients(trainer, examples) for trainer in trainers)
+    pytorchs = theirs(task, weights, examples, "float32", config)[1]
 
     def error(grads):
         parts = [np.ravel(grads[name] - exact[name]) for name in exact if not name.endswith("key.bias")]
         return autograd.rms(np.concatenate(parts))
 
-    assert error(ours) <= 1.25 * error(pytorchs)  # measured: 0.6 to 1.1
+    ratio = error(ours) / error(pytorchs)
+    print(f"{name}: {ratio:.2f} of PyTorch's error")
+    assert ratio <= 1.25
+
+
+def trainer_gradients(trainer, examples):
+    add_gradients(trainer.computation, trainer.task, examples)
+    (part,) = trainer.computation.parts
+    part.finish()
+    ids, rows = touched([part])
+    words = np.zeros_like(trainer.tensors[WORDS])
+    words[ids] = rows
+    return {**part.arrays, WORDS: words}
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -194,6 +213,7 @@ def test_a_step_adds_up_over_groups_and_texts_that_are_read_twice():
     weights, examples = weights_of(TOKEN), targets(task)
     step = Step(weights, CONFIG, list(weights), num_threads=1)
     add_gradients(step, task, examples)
+    step.parts[0].finish()
     once = {name: array.copy() for name, array in step.parts[0].arrays.items()}
     rows = touched(step.parts)[1]
     add_gradients(step, task, examples)
@@ -209,6 +229,7 @@ def test_frozen_layers_get_no_gradient_and_the_others_the_same():
     names = [name for name in weights if name.startswith(("encoder.layer.2", "classifier"))]
     step = Step(weights, CONFIG, names, num_threads=1, first=2)
     add_gradients(step, task, examples)
+    step.parts[0].finish()
     assert step.parts[0].arrays.keys() == set(names)
     for name, array in step.parts[0].arrays.items():
         np.testing.assert_allclose(array, grads[name], atol=1e-14)
