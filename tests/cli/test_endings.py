@@ -213,7 +213,8 @@ def test_a_computer_that_allows_no_more_threads_is_a_sentence(command, monkeypat
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert "--threads" in command("embed", "a", "b", "--threads", "3", code=2).err
+    long = "It rained on the roofs of the town. " * 40  # short texts are computed without further threads
+    assert "--threads" in command("embed", long, long, "--threads", "7", code=2).err
 
 
 def test_too_little_memory_is_a_sentence(command, monkeypatch):
