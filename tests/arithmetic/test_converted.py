@@ -36,6 +36,7 @@ def test_16_bit_weights_give_the_bits_of_their_float32_copies(folders, dtype, lo
 
 
 def test_a_file_of_two_dtypes_is_computed_with_as_well(folders, tmp_path):
+    pytest.importorskip("safetensors")
     import safetensors.numpy
 
     opened = open_checkpoint(folders[0])

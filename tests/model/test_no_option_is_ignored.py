@@ -251,6 +251,8 @@ def outcome(call, capsys):
 @pytest.mark.filterwarnings("ignore:.* texts have more than .* tokens")
 @pytest.mark.parametrize(("method", "option"), [(method, option) for method in CASES for option in CASES[method]])
 def test_an_option_makes_its_difference(models, method, option, tmp_path, capsys):
+    if option == "show_progress_bar":
+        pytest.importorskip("tqdm")
     case = CASES[method][option]
     one, other = (
         outcome(lambda value=value: called(models, method, case, option, value, tmp_path / str(value)), capsys)

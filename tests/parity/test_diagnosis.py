@@ -100,11 +100,13 @@ def test_two_mistakes_are_both_named(case):
     assert "and from encoder.layer.0.intermediate on: GELU" in parity.report(comparison)
 
 
-def test_two_mistakes_are_named_from_the_last_hidden_state_alone(case):
+@pytest.mark.slow
+def test_from_the_last_hidden_state_alone_two_mistakes_are_told_from_one_and_their_parts_named(case):
     acts = case.port("mask −1", "tanh GELU")
     comparison = case.compare({"last_hidden_state": acts[LAST]}, seconds=60)
     assert "two mistakes" in said(comparison)
-    assert PLANTS["tanh GELU"].words.search(said(comparison))
+    assert "mask" in said(comparison)
+    assert "tanh" in said(comparison)
 
 
 def test_where_a_mistake_is_made_is_said(case):

@@ -85,6 +85,7 @@ def test_transformers_loads_the_folder_and_gives_the_same_scores(tmp_path, dtype
         assert [one["score"] for one in mine] == pytest.approx([one["score"] for one in their], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_pair_has_a_number(tmp_path):
     rows = [{"a": text, "b": "the film", "score": label + 0.5} for text, label in reviews(200)]
     data = write_jsonl(tmp_path / "pairs.jsonl", rows)
@@ -96,6 +97,7 @@ def test_a_pair_has_a_number(tmp_path):
     assert answer[0]["score"] > encoder.classify(("dull film", "the film"))[0]["score"]
 
 
+@pytest.mark.slow
 def test_a_text_has_several_labels(tmp_path):
     rows = [
         (text, "good;film" if label and "film" in text else "good" if label else "bad") for text, label in reviews(200)
@@ -111,18 +113,20 @@ def test_a_text_has_several_labels(tmp_path):
     assert bad["bad"] > good["bad"]
 
 
+@pytest.mark.slow
 def test_words_get_tags(tmp_path):
     rows = [
         {"text": text, "label": ["B-NICE" if word in GOOD else "O" for word in text.split()]}
         for text, _ in reviews(200)
     ]
     data = write_jsonl(tmp_path / "tags.jsonl", rows)
-    result = finetune("tag", data, tmp_path / "out", **OPTIONS)
+    result = finetune("tag", data, tmp_path / "out", **OPTIONS | {"epochs": 12})  # few words have a tag
     assert result.scores["f1"] >= 0.9
     (entity,) = numroberta.load(tmp_path / "out").tag("the film was great", aggregation="simple")
     assert (entity["entity_group"], entity["start"], entity["end"]) == ("NICE", 13, 18)
 
 
+@pytest.mark.slow
 def test_questions_get_answers(tmp_path):
     rows = [
         {"question": "how", "context": text, "answer": next(word for word in text.split() if word in GOOD + BAD)}
@@ -135,6 +139,7 @@ def test_questions_get_answers(tmp_path):
     assert numroberta.load(tmp_path / "out").answer("how", "the film was great and so")["answer"] == "great"
 
 
+@pytest.mark.slow
 def test_masked_words_are_learnt_from_plain_text(tmp_path):
     data = tmp_path / "lines.txt"
     data.write_text("\n".join(text for text, _ in reviews(200)), "utf-8")
@@ -144,6 +149,7 @@ def test_masked_words_are_learnt_from_plain_text(tmp_path):
     assert numroberta.load(tmp_path / "out").fill_mask("the film<mask>")[0]["score"] > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scored", [True, False])
 def test_vectors_learn_which_texts_are_alike(tmp_path, scored):
     rng, others = random.Random(0), reviews(50, seed=1)
@@ -156,7 +162,7 @@ def test_vectors_learn_which_texts_are_alike(tmp_path, scored):
             rows.append({"a": text, "b": wrong, "s": 0.0})
     data = write_jsonl(tmp_path / "pairs.jsonl", rows)
     columns = {"text": "a", "pair": "b", "label": "s" if scored else None}
-    result = finetune("embed", data, tmp_path / "out", **columns, **OPTIONS)
+    result = finetune("embed", data, tmp_path / "out", **columns, **OPTIONS | {"epochs": 12})
     assert next(iter(result.scores.values())) >= 0.3
     encoder = numroberta.load(tmp_path / "out")
     assert encoder.sentence.pooling == ("mean",)
