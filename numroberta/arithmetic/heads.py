@@ -82,7 +82,10 @@ class Layers:
         return self.tensors[f"{name}.weight"] @ x + self.tensors[f"{name}.bias"][:, None]
 
     def decode(self, x: Array) -> Array:
-        """E x + c, (hidden, n) -> (vocab, n); E is the word embeddings, or the decoder of its own that is stored."""
+        """A score for every token of the vocabulary, E x + c: (hidden, n) -> (vocab, n).
+
+        E is the decoder's matrix if the checkpoint stores one, else the word embeddings (tied weights); c is its bias.
+        """
         return self.tensors.get(DECODER, self.tensors[WORDS]) @ x + self.tensors[DECODER_BIAS][:, None]
 
     def layer_norm(self, name: str, x: Array) -> Array:

@@ -132,7 +132,10 @@ def _gelu_with_slope_float32(x: Array, square: Array, slope: Array) -> None:
 
 
 def _reciprocal_of_normal(x: Array, square: Array, power: Array) -> None:
-    """power becomes 1/Φ(x) = 1 + exp(x p(x²)), square x²: Horner's rule, the output by position: less overhead."""
+    """Fill `power` with 1/Φ(x) = 1 + exp(x p(x²)), Φ the normal distribution, and `square` with x².
+
+    p is evaluated by Horner's rule; NumPy gets its outputs by position, which costs less per call than `out=`.
+    """
     np.multiply(x, x, square)
     np.multiply(square, LOGIT[-1:], power)
     for coefficient in _LOGIT_BY_HORNER:

@@ -78,6 +78,10 @@ def _is_file(path: Path) -> bool:
 
 
 def _open_shards(folder: Path, index: str) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
+    """The shard files that the index names, and their tensors.
+
+    Raises CheckpointError where index and shards disagree, or two shards hold the same tensor.
+    """
     shard_of = _load_index(folder / index)
     files = tuple(folder / shard for shard in sorted(set(shard_of.values())))
     stored: dict[str, StoredTensor] = {}

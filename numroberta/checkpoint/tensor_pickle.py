@@ -81,8 +81,9 @@ class Machine:
         self.end += count
         return bytes(part)
 
-    def number(self, layout: str) -> Any:
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+    def number(self, format: str) -> Any:
+        """The next bytes of the pickle as one number; format: as in `struct`, "<I" for example."""
+        return struct.unpack(format, self.take(struct.calcsize(format)))[0]
 
     def text(self, count: int) -> str:
         try:
@@ -139,7 +140,10 @@ class Machine:
             into[key] = value
 
     def name(self, module: object, name: object) -> None:
-        """Every name that a file of tensors needs; others are refused before anything is done with them."""
+        """Push the class or function that the pickle names, as a name only: nothing is imported.
+
+        Raises CheckpointError for a name outside the few that tensors need.
+        """
         known = isinstance(module, str) and isinstance(name, str) and (module, name) in _CALLED | _STORAGE_NAMES
         if not known:
             full = f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else "no string"

@@ -215,7 +215,7 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
         return _text_udf(options) if columns == 1 else _words_udf(options)
 
     def _defined(self, name: str) -> Any:
-        """A parameter's value; None where it is not set."""
+        """A parameter's value, set or by default; None where it has neither."""
         return self.getOrDefault(name) if self.isDefined(name) else None
 
 

@@ -49,8 +49,9 @@ class PythonBackend:
         self._located = Memo(self._locate, max_words=1 << 14)  # 12 MB when full
         self.add_prefix_space = spec.add_prefix_space
         self.added = {token.content: token for token in spec.added}
-        kinds = [[t.content for t in spec.added if t.normalized is normalized] for normalized in (False, True)]
-        self.passes = [_any_of(contents) for contents in kinds if contents]
+        # Added tokens are cut out in two passes: those matched in the text as it is, then those in the normalized text.
+        by_pass = [[t.content for t in spec.added if t.normalized is normalized] for normalized in (False, True)]
+        self.passes = [_any_of(contents) for contents in by_pass if contents]
 
     def ids(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text, without special tokens."""

@@ -346,10 +346,11 @@ def _merges(path: Path, merges: object) -> list[str]:
 
 
 def _checked(spec: TokenizerSpec) -> TokenizerSpec:
-    """Merges, added tokens and vocabulary belong together."""
+    """The spec unchanged; ValueError where a merge, unk_token or added token contradicts the vocabulary."""
     lines = "\n".join(spec.merges)
     made = lines.replace(" ", "").split("\n") if spec.merges else []
-    # 50,000 merges are most of the time it takes to load: what they make is looked up, halves only for the message
+    # 50,000 merges are most of the time it takes to load.  So only what each merge makes is looked up; the slow loop
+    # over the parts runs only if something is missing, to name it.
     if lines.count(" ") != len(spec.merges) or not all(map(spec.vocab.__contains__, made)):
         for number, line in enumerate(spec.merges, start=1):
             left, _, right = line.partition(" ")

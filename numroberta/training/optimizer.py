@@ -137,8 +137,8 @@ class AdamW:
 
     def _in_parallel(self, work: Callable[[Sequence[C]], None], chunks: Sequence[C]) -> None:
         """`work` on each thread's share of the chunks."""
-        shares = [chunks[i :: self.num_threads] for i in range(self.num_threads)]
-        schedule.run([partial(_ignoring_share, work, own) for own in shares], self.num_threads, np.float32)
+        by_thread = [chunks[i :: self.num_threads] for i in range(self.num_threads)]
+        schedule.run([partial(_ignoring_share, work, own) for own in by_thread], self.num_threads, np.float32)
 
     def _update(
         self,
@@ -195,6 +195,7 @@ class AdamW:
 
 
 def _ignoring_share(work: Callable[[Sequence[C]], None], own: Sequence[C], _: object) -> None:
+    """A job for `schedule.run` that does its own chunks, and needs no `Share` to split them further."""
     work(own)
 
 

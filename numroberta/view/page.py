@@ -101,7 +101,7 @@ def words_of(encoding: Encoding) -> Array:
 
 
 def token_bytes(token: str) -> bytes:
-    """The bytes that a token stands for."""
+    """A token of byte-level BPE spells each byte as one symbol ("Ġ" is a space): those bytes.  Any other: its UTF-8."""
     if all(symbol in SYMBOL_TO_BYTE for symbol in token):
         return bytes(SYMBOL_TO_BYTE[symbol] for symbol in token)
     return token.encode()
