@@ -19,7 +19,7 @@ def test_it_fits_a_screen_and_imports_nothing_but_numpy():
     code = "import sys, numpy; before = set(sys.modules); import numroberta.textbook; print(*set(sys.modules) - before)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     packages = {name.split(".")[0] for name in found} - set(sys.stdlib_module_names)
-    assert packages == {"numroberta"}
+    assert packages <= {"numroberta", "numpy"}
 
 
 @given(st.floats(-8, 8) | st.floats(allow_nan=False))
