@@ -96,6 +96,7 @@ def test_the_sdist_has_what_the_tests_and_the_build_need(built):
     assert wanted | {"scripts/reference/seeded.py", "scripts/reference/record.py"} <= names
 
 
+@pytest.mark.slow
 def test_with_numpy_alone_embed_gives_the_same_vectors(built, tiny, tmp_path):
     wheel, _ = built
     python = new_environment(tmp_path / "venv", "numpy")

@@ -207,6 +207,7 @@ def test_a_mistake_that_hides_below_the_tolerance_of_float16_is_shown(case):
     assert "not noise" not in case.compare(sound).remark
 
 
+@pytest.mark.slow
 def test_float16_numbers_that_nothing_explains_are_not_excused(case):
     rng = np.random.default_rng(0)
     name = "encoder.layer.1.attention.context"
@@ -228,6 +229,7 @@ def test_rounding_may_grow_with_the_root_of_the_depth():
     assert at[1] / at[0] == pytest.approx((13 / 2) ** 0.5)
 
 
+@pytest.mark.slow
 def test_an_error_in_more_than_half_of_an_axis_is_not_called_confined_to_it(case):
     name = "encoder.layer.1.attention.context"
     value = case.reference[name].copy()

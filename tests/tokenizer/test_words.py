@@ -64,6 +64,7 @@ def test_a_word_has_the_vector_of_its_own_characters(small, text):
     assert_own_vectors(small, text)
 
 
+@pytest.mark.slow
 def test_every_naughty_string_gives_its_words_the_vectors_of_their_characters(small, shared):
     lines = json.loads((shared / "naughty" / "blns.json").read_text("utf-8"))
     with_words = [line for line in lines if line.split()]
@@ -75,6 +76,7 @@ def test_every_naughty_string_gives_its_words_the_vectors_of_their_characters(sm
         assert_own_vectors(small, line)
 
 
+@pytest.mark.slow
 def test_every_naughty_string_in_words_gives_a_vector_for_each(tiny, shared):
     lines = json.loads((shared / "naughty" / "blns.json").read_text("utf-8"))
     rows = [line.split() for line in lines if line.split()]
