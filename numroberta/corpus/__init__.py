@@ -9,7 +9,7 @@ tables         .csv and .tsv
 parquet        .parquet, read and written
 text_list      texts at hand
 vector_files   the formats of outputs: .npy, .jsonl, .jsonl.gz and .parquet
-growing        a file that survives a crash
+resumable_file a file that survives a crash
 search         the rows nearest to a query
 meter          how far a long run is
 """

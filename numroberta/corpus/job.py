@@ -1,7 +1,7 @@
 """Files in, vectors out, nothing lost: `embed_files`, which `numroberta embed -f FILE… -o OUT` runs.
 
 Rows are read, embedded and written a block at a time, so memory does not depend on their number.  The output grows as
-OUT.partial (see `growing.py`); a run that was killed goes on with the same blocks, and ends in the same file.
+OUT.partial (see `resumable_file.py`); a run that was killed goes on with the same blocks, and ends in the same file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from numroberta import __version__
 from numroberta.checkpoint import HUB_FILES
 from numroberta.corpus.formats import Input
-from numroberta.corpus.growing import Growing, check, journal_of, named, partial_of, sealed_of
+from numroberta.corpus.resumable_file import Growing, check, journal_of, named, partial_of, sealed_of
 from numroberta.corpus.row import BadRow, Row
 from numroberta.corpus.rows import Bookmark, Rows
 from numroberta.corpus.text_list import TextList

@@ -11,7 +11,7 @@ import pytest
 import numroberta
 from numroberta import cli
 from numroberta.cli.commands import command_parser
-from numroberta.corpus import growing
+from numroberta.corpus import resumable_file
 
 TEXTS = ["the sand", "an inner thing", "the inner sand and " * 40]
 
@@ -259,4 +259,4 @@ def test_resume_of_a_file_that_nobody_left_unfinished_says_that_it_was_not_compa
     embed("the sand", "-o", embed.folder / "a.npy")
     printed = embed("an inner thing", "-o", embed.folder / "a.npy", "--resume").out
     assert printed.endswith("a.npy is left as it is: no run of it is unfinished (--overwrite makes it anew)\n")
-    assert not growing.journal_of(embed.folder / "a.npy").exists()
+    assert not resumable_file.journal_of(embed.folder / "a.npy").exists()

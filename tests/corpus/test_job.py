@@ -19,10 +19,10 @@ from hypothesis import given, settings, strategies as st
 
 import numroberta
 from numroberta import cli
-from numroberta.corpus import growing, job
-from numroberta.corpus.growing import Growing
+from numroberta.corpus import job, resumable_file
 from numroberta.corpus.job import embed_files
 from numroberta.corpus.meter import Meter
+from numroberta.corpus.resumable_file import Growing
 from numroberta.model import blocks
 
 LONG = "the inner sand and " * 40
@@ -214,7 +214,7 @@ def test_dying_before_or_after_any_step_on_the_disk_loses_nothing(
     texts.write_text("".join(texts.read_text(encoding="utf-8").splitlines(keepends=True)[:10]), encoding="utf-8")
     embed_files(exact, [texts], tmp_path / f"whole{suffix}")
     expected = (tmp_path / f"whole{suffix}").read_bytes()
-    steps = [(growing.os, "fsync"), (Path, "replace"), (Path, "unlink"), (Path, "open")]
+    steps = [(resumable_file.os, "fsync"), (Path, "replace"), (Path, "unlink"), (Path, "open")]
     deaths = 0
     for before in (True, False):
         for last in range(1000):
@@ -263,7 +263,7 @@ def unfinished(request, exact, tmp_path_factory):
         embed_files(exact, [source], whole)
         patch.setattr(Growing, "finish", lambda *_: None)
         embed_files(exact, [source], output)
-    partial, journal = growing.partial_of(output).read_bytes(), growing.journal_of(output).read_bytes()
+    partial, journal = resumable_file.partial_of(output).read_bytes(), resumable_file.journal_of(output).read_bytes()
     return source, output, partial, journal, whole.read_bytes()
 
 
@@ -276,8 +276,8 @@ def test_half_written_blocks_and_journal_lines_are_made_again(exact, unfinished,
     lines = [json.loads(line) for line in kept.splitlines(keepends=True)[1:] if line.endswith(b"\n")]
     least = lines[-1]["bytes"] if lines else 0
     output.unlink(missing_ok=True)
-    growing.journal_of(output).write_bytes(kept)
-    growing.partial_of(output).write_bytes(partial[: least + round(more * (len(partial) - least))] + noise)
+    resumable_file.journal_of(output).write_bytes(kept)
+    resumable_file.partial_of(output).write_bytes(partial[: least + round(more * (len(partial) - least))] + noise)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK", 4)
         embed_files(exact, [source], output, resume=True)
@@ -337,7 +337,7 @@ def test_ctrl_c_and_sigterm_end_in_a_sentence_and_can_be_resumed(tmp_path, small
     source.write_text("".join(f"the sand {n}\n" for n in range(200_000)))
     command = [sys.executable, "-c", RUN, "embed", "-f", str(source), "-o", str(output), "--model", str(small_folder)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    journal = growing.journal_of(output)
+    journal = resumable_file.journal_of(output)
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 3):
         assert process.poll() is None
         time.sleep(0.02)
@@ -432,7 +432,7 @@ def test_a_full_disk_is_one_sentence_and_can_be_resumed(exact, texts, tmp_path, 
         real(number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(growing.os, "fsync", full)
+        patch.setattr(resumable_file.os, "fsync", full)
         with pytest.raises(OSError, match=r"out\.npy\.partial: No space left on device: mend that, then --resume"):
             embed_files(exact, [texts], output)
     assert not output.exists()
@@ -493,7 +493,9 @@ def test_places_that_cannot_be_written_are_refused_before_the_model_is_loaded(te
 
 
 def test_a_folder_without_write_permission_is_refused(exact, texts, tmp_path, monkeypatch):
-    monkeypatch.setattr(growing.os, "access", lambda *_: False)  # root, as which tests may run, may write anywhere
+    monkeypatch.setattr(
+        resumable_file.os, "access", lambda *_: False
+    )  # root, as which tests may run, may write anywhere
     with pytest.raises(PermissionError, match="cannot be written to"):
         embed_files(exact, [texts], tmp_path / "out.npy")
 

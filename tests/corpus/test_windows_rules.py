@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import numroberta
-from numroberta.corpus import growing
+from numroberta.corpus import resumable_file
 from numroberta.corpus.job import embed_files
 
 fcntl = pytest.importorskip("fcntl")
@@ -52,8 +52,10 @@ def windows(monkeypatch):
     for name in ("replace", "rename", "unlink"):
         monkeypatch.setattr(Path, name, only_if_closed(getattr(Path, name)))
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(growing, "fcntl", None)
-    monkeypatch.setattr(growing, "_sync_folder", lambda folder: None)  # it does nothing where folders cannot be opened
+    monkeypatch.setattr(resumable_file, "fcntl", None)
+    monkeypatch.setattr(
+        resumable_file, "_sync_folder", lambda folder: None
+    )  # it does nothing where folders cannot be opened
     return broken
 
 
@@ -81,7 +83,7 @@ def test_a_job_that_was_killed_before_its_last_rename_is_finished(small_exact, t
     source, output = tmp_path / "in.txt", tmp_path / "out.npy"
     source.write_text("the sand\nthe sea\n")
     with monkeypatch.context() as patch:
-        patch.setattr(growing.Growing, "_rename", lambda self, sealed: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(resumable_file.Growing, "_rename", lambda self, sealed: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             embed_files(small_exact, [source], output)
     embed_files(small_exact, [source], output, resume=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from numroberta.corpus import growing
-from numroberta.corpus.growing import Growing, journal_of, partial_of
+from numroberta.corpus import resumable_file
+from numroberta.corpus.resumable_file import Growing, journal_of, partial_of
 
 BLOCKS = [b"the sand\n", b"an inner thing\n" * 3, b"and\n"]
 WHOLE = b"".join(BLOCKS)
@@ -48,7 +48,7 @@ class Disk:
             self.steps.append(("remove", path.name))
             unlink(path, missing_ok)
 
-        patch.setattr(growing.os, "fsync", note_fsync)
+        patch.setattr(resumable_file.os, "fsync", note_fsync)
         patch.setattr(Path, "replace", note_replace)
         patch.setattr(Path, "unlink", note_unlink)
 
@@ -199,7 +199,7 @@ def test_resume_and_overwrite_exclude_each_other(tmp_path):
 FULL_FROM_THE_START = """
 import sys
 from pathlib import Path
-from numroberta.corpus.growing import Growing
+from numroberta.corpus.resumable_file import Growing
 try:
     Growing(Path(sys.argv[1]), {})
 except OSError as error:
