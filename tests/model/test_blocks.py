@@ -106,7 +106,7 @@ def test_split_reads_the_end_of_a_long_text_and_truncate_does_not(small):
     assert np.abs(split[0] - split[1]).max() > 1e-3
     with pytest.warns(UserWarning, match="2 of 2 texts have more than 64 tokens"):
         cut = np.concatenate(list(small.encode_stream(ends)))
-    np.testing.assert_allclose(cut[0], cut[1], rtol=0, atol=1e-6)  # one core runs both side by side: last bits differ
+    np.testing.assert_allclose(cut[0], cut[1], rtol=0, atol=4.8e-7)  # on one core, side by side: 1.2e-7
 
 
 @pytest.mark.parametrize("text", ["the inner sand and the rest ", "In the rain: "])
