@@ -76,8 +76,21 @@ class Classify:
         return scores | {"f1": metrics.f1(gold, found)} if len(self.labels) == 2 else scores
 
 
+class PerToken:
+    """What tasks with a target for each token have in common: −100 stands where there is none."""
+
+    def wanted(self, example: Example) -> Array:
+        return np.flatnonzero(example.target != -100)
+
+    def count(self, examples: Sequence[Example]) -> int:
+        return sum(len(self.labels_of(example)) for example in examples)
+
+    def labels_of(self, example: Example) -> Array:
+        return example.target[example.target != -100]
+
+
 @dataclass(frozen=True)
-class Tag:
+class Tag(PerToken):
     """A label for each token; `transformers.RobertaForTokenClassification`.
 
     A target is (tokens,) label numbers, −100 where there is none.
@@ -86,17 +99,8 @@ class Tag:
     labels: tuple[str, ...]
     head = TOKEN
 
-    def wanted(self, example: Example) -> Array:
-        return np.flatnonzero(example.target != -100)
-
     def logits(self, net: Network, x: Array) -> Array:
         return heads.token(net, x)
-
-    def count(self, examples: Sequence[Example]) -> int:
-        return sum(len(self.labels_of(example)) for example in examples)
-
-    def labels_of(self, example: Example) -> Array:
-        return example.target[example.target != -100]
 
     def loss(self, net: Network, x: Array, examples: Sequence[Example], total: int) -> tuple[float, Array]:
         labels = np.concatenate([self.labels_of(example) for example in examples])
@@ -114,22 +118,13 @@ class Tag:
 
 
 @dataclass(frozen=True)
-class MaskedLM:
+class MaskedLM(PerToken):
     """The tokens that were masked; `transformers.RobertaForMaskedLM`.  A target is (tokens,) ids, −100 elsewhere."""
 
     head = MASKED_LM
 
-    def wanted(self, example: Example) -> Array:
-        return np.flatnonzero(example.target != -100)
-
     def logits(self, net: Network, x: Array) -> Array:
         return heads.masked_lm(net, x)
-
-    def count(self, examples: Sequence[Example]) -> int:
-        return sum(len(self.labels_of(example)) for example in examples)
-
-    def labels_of(self, example: Example) -> Array:
-        return example.target[example.target != -100]
 
     def loss(self, net: Network, x: Array, examples: Sequence[Example], total: int) -> tuple[float, Array]:
         labels = np.concatenate([self.labels_of(example) for example in examples])
