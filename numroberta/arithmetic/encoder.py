@@ -23,6 +23,9 @@ from numroberta.checkpoint import RobertaConfig
 
 # Elements of one block of attention scores: 512 KB of float32, written, exponentiated and read again in the cache.
 SCORES = 131_072
+# A text of more tokens than LONG is looked at in blocks of so many keys: with all of its keys a block would have few
+# queries, and products of few columns are slow (at 8,000 keys and 16 queries, less than half the rate).
+LONG, KEYS = 1024, 256
 
 Array = NDArray[Any]
 
@@ -263,46 +266,76 @@ def attention(
     for text, (keys, queries) in enumerate(zip(states.spans, asking.spans, strict=True)):
         own = None if probs is None else probs[text][heads]
         q, k, v = query[..., queries], key[..., keys], value[..., keys]
-        attend(q, k, v, context[..., queries], small, scratch, own)
+        attend(q, k, v, context[..., queries], scratch, own)
     context = context.reshape(rows.stop - rows.start, -1)  # (heads, d, m) -> (rows, m)
     name = f"attention from {rows.start}"
     return product(layer.context.weight[:, rows], context, piece, small, scratch, name)
 
 
-def attend(
-    query: Array, key: Array, value: Array, context: Array, small: int, scratch: Scratch, probs: Array | None
-) -> None:
+def attend(query: Array, key: Array, value: Array, context: Array, scratch: Scratch, probs: Array | None) -> None:
     """`attend_block` over all heads and queries of one text, as many at a time as SCORES allows."""
     heads, _, keys = key.shape
     queries = query.shape[-1]
+    if keys > LONG and probs is None:
+        for head in range(heads):
+            for q in slices(queries, SCORES // KEYS):
+                attend_in_blocks(query[head, :, q], key[head], value[head], context[head, :, q], scratch)
+        return
     # Few heads and many queries in a block of a long text: NumPy is slow on short rows.
     most_heads = max(1, SCORES // max(1, keys * queries))
     most_queries = max(1, SCORES // max(1, keys * min(most_heads, heads)))
     for h in slices(heads, most_heads):
         for q in slices(queries, most_queries):
             own = None if probs is None else probs[h, q]
-            attend_block(query[h, :, q], key[h], value[h], context[h, :, q], small, scratch, own)
+            attend_block(query[h, :, q], key[h], value[h], context[h, :, q], scratch, own)
 
 
-def attend_block(
-    query: Array, key: Array, value: Array, context: Array, small: int, scratch: Scratch, probs: Array | None
-) -> None:
+def attend_block(query: Array, key: Array, value: Array, context: Array, scratch: Scratch, probs: Array | None) -> None:
     """context = V softmax(KᵀQ) of some heads and queries of one text, the softmax over the keys.
 
     Args:
         query, context: (heads, d, queries).
         key, value: (heads, d, keys).
-        small: see `kernels.matmul`.
         scratch: lends the memory for the scores.
         probs: (heads, queries, keys), takes the softmax, or None.
     """
     scores = scratch("scores", (len(key), key.shape[-1], query.shape[-1]))
-    kernels.matmul(key.swapaxes(1, 2), query, scores, small)  # (heads, keys, d) @ (heads, d, queries)
+    np.matmul(key.swapaxes(1, 2), query, out=scores)  # (heads, keys, d) @ (heads, d, queries)
     sums = kernels.softmax(scores)
-    kernels.matmul(value, scores, context, small)  # (heads, d, keys) @ (heads, keys, queries)
+    np.matmul(value, scores, out=context)  # (heads, d, keys) @ (heads, keys, queries)
     context /= sums
     if probs is not None:
         probs[...] = (scores / sums).swapaxes(1, 2)  # (heads, keys, queries) -> (heads, queries, keys)
+
+
+def attend_in_blocks(query: Array, key: Array, value: Array, context: Array, scratch: Scratch) -> None:
+    """What `attend_block` computes, for one head, a block of keys after the other: Milakov & Gimelshein 2018, alg. 3.
+
+    After each block, `context` and `sums` are what they would be if the text ended there, but for their common factor
+    exp(−top), which changes as larger scores are found.
+
+    Args:
+        query, context: (d, queries).
+        key, value: (d, keys).
+        scratch: lends the memory for the scores.
+    """
+    queries = query.shape[1]
+    top = np.full(queries, -np.inf, query.dtype)
+    sums = np.zeros(queries, query.dtype)
+    context[...] = 0
+    for some in slices(key.shape[1], KEYS):
+        scores = scratch("scores", (some.stop - some.start, queries))
+        np.matmul(key[:, some].T, query, out=scores)  # (keys, d) @ (d, queries)
+        higher = np.maximum(top, scores.max(axis=0))
+        shrunk = np.exp(top - higher)
+        scores -= higher
+        np.exp(scores, scores)
+        sums *= shrunk
+        sums += kernels.column_sums(scores)
+        context *= shrunk
+        context += np.matmul(value[:, some], scores, out=scratch("part", context.shape))
+        top = higher
+    context /= sums
 
 
 def feed_forward(layer: Layer, x: Array, rows: slice, cut: Cut, scratch: Scratch) -> Array:

@@ -222,9 +222,10 @@ def _one_step(x: Array, squared: bool) -> Array:
 
 
 # OpenBLAS copies its operands into the order in which it reads them, at every call.  For small matrices the kernels of
-# some processors read them where they lie: with 16 columns at 72 GFLOPS a core instead of 48, with 128 at 101 instead
-# of 93 (`scripts/benchmarks/benchmark.py products`, Zen 4).  A stack of products of few rows is small.
-ROWS = 32
+# some processors read them where they lie: with 16 columns at 72 GFLOPS a core instead of 48, with 32 at 90 instead of
+# 66 on Zen 4, 75 instead of 73 and 109 instead of 98 on Sapphire Rapids, where more columns lose: with 128 it would be
+# 90 instead of 133 (`scripts/benchmarks/benchmark.py products`).  A stack of products of few rows is small.
+ROWS, FEW_COLUMNS = 32, 48
 # These kernels add all products one after the other; sums of 768 would exceed the error that `test_reference` allows.
 # (The other path ends its sums by itself, after 384 at most.)
 CHAIN = 256
@@ -237,7 +238,7 @@ def product(weight: Array, x: Array, piece: int, small: int, scratch: Scratch, n
     0 where it never does.
     """
     (out, inner), columns = weight.shape, x.shape[1]
-    if 8 * min(inner, CHAIN) * columns <= small:  # with fewer rows than 8 it is not faster
+    if columns <= FEW_COLUMNS and 8 * min(inner, CHAIN) * columns <= small:  # with fewer rows than 8 it is not faster
         piece = min(piece, CHAIN)
     else:
         small = 0

@@ -6,7 +6,7 @@ import random_model
 from hypothesis import given, settings, strategies as st
 
 from numroberta import textbook
-from numroberta.arithmetic import encoder
+from numroberta.arithmetic import encoder, kernels
 from numroberta.arithmetic.encoder import Cut
 
 # Rounding alone: the promise of issue and README, not the largest error seen.
@@ -101,6 +101,38 @@ def test_it_equals_the_textbook_when_scores_are_computed_a_few_queries_at_a_time
         assert_equal(model, ids, mask)
     finally:
         encoder.SCORES = whole
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_a_long_text_equals_the_textbook_a_block_of_keys_after_the_other(data):
+    model = data.draw(models())
+    ids, mask = data.draw(batches(model.config.pad_token_id))
+    real = np.ones(np.shape(ids), bool) if mask is None else mask != 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "LONG", data.draw(st.integers(0, 20)))
+        patch.setattr(encoder, "KEYS", data.draw(st.integers(1, 9)))
+        patch.setattr(encoder, "SCORES", encoder.KEYS * data.draw(st.integers(1, 9)))
+        states = model(ids, mask).last_hidden_state
+    expected = expected_of(model, ids, mask).last_hidden_state * real[..., None]
+    np.testing.assert_allclose(states, expected, rtol=0, atol=CLOSE)  # measured: 1.0e-13
+
+
+@pytest.mark.parametrize("columns", [slice(None), slice(0, 1)])
+def test_scores_that_rise_or_fall_by_thousands_from_block_to_block_are_weighed_exactly(columns):
+    """The block that comes first may have scores whose exponentials vanish beside a later one's, or overflow."""
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((2, 8, 3 * encoder.LONG)) for _ in range(3))
+    key *= np.linspace(-300, 300, key.shape[-1])
+    key[1] = -key[1, :, ::-1]
+    context = np.empty(query[..., columns].shape)
+    encoder.attend(query[..., columns], key, value, context, kernels.Scratch(np.float64), None)
+    scores = key.swapaxes(1, 2) @ query[..., columns]
+    assert np.ptp(scores, axis=1).min() > 1000
+    scores -= scores.max(axis=1, keepdims=True)
+    probs = np.exp(scores)
+    expected = value @ (probs / probs.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(context, expected, rtol=0, atol=1e-14)  # measured: 8.9e-16
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 3, 63, 64, 65, 127, 511, 512])
