@@ -108,4 +108,6 @@ def write(folder: Path, config: dict[str, Any] = DISTILROBERTA) -> Path:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    print(write(parser.parse_args().folder))
+    parser.add_argument("--config", type=json.loads, default={}, help='other sizes, as JSON: {"num_hidden_layers": 4}')
+    options = parser.parse_args()
+    print(write(options.folder, DISTILROBERTA | options.config))
