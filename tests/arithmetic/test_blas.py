@@ -169,12 +169,19 @@ def test_ctrl_c_at_any_line_gives_the_number_back_and_leaves_no_threads(texts):
     threads = threading.active_count()  # with the team that is kept for the next call
     total = lines_run(run)
     interrupted = 0
-    for line in range(1, total + 1):
-        try:
-            lines_run(run, line)
-        except KeyboardInterrupt:
-            interrupted += 1
-        assert OPENBLAS.get_num_threads() == 2, line
+    gc.freeze()  # what earlier tests left need not be looked at
+    gc.disable()  # else garbage of one run is collected in the next, and the interrupt comes to its destructor
+    try:
+        for line in range(1, total + 1):
+            try:
+                lines_run(run, line)
+            except KeyboardInterrupt:
+                interrupted += 1
+            assert OPENBLAS.get_num_threads() == 2, line
+            gc.collect()
+    finally:
+        gc.enable()
+        gc.unfreeze()
     assert interrupted > total / 2  # where threads take each other's work, the lines differ from run to run
     run()
     gc.collect()
