@@ -5,25 +5,29 @@
     python scripts/mutate/mutate.py --check             # only whether each fault's text is where the list says
 
 Each fault of the list names a file, a piece of its text that stands there exactly once, what is written in its place,
-and the tests that must fail.  The work is done in a copy of the checkout, which is left as it is.  Exit codes: 0 all
-faults were caught, 1 some were not, 2 the list does not fit the code.
+and the tests that must fail.  The work is done in a copy of the checkout, which is left as it is.  Each fault's tests
+must pass there before it is planted: a test that fails anyway catches nothing.  Exit codes: 0 all faults were caught,
+1 some were not, 2 the list does not fit the code, or a test fails without a fault.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = Path(__file__).with_name("faults.json")
+LONGEST = 300  # seconds of one fault's tests; a fault may make them wait for ever
 COPIED = ("numroberta", "tests", "scripts", "pyproject.toml", "README.md", "LICENSE", ".ci")
 
 
@@ -43,7 +47,12 @@ class Fault:
         count = source.count(self.text)
         if count != 1:
             raise ValueError(f"{self.name}: {self.file} has {self.text!r} {count} times, expected once")
-        return source.replace(self.text, self.fault)
+        faulty = source.replace(self.text, self.fault)
+        try:
+            ast.parse(faulty)
+        except SyntaxError as error:
+            raise ValueError(f"{self.name}: {self.file} is no Python with the fault: {error}") from None
+        return faulty
 
 
 def read_faults(path: Path, names: Sequence[str] = ()) -> list[Fault]:
@@ -52,6 +61,9 @@ def read_faults(path: Path, names: Sequence[str] = ()) -> list[Fault]:
     unknown = set(names) - {fault.name for fault in faults}
     if unknown:
         raise ValueError(f"{path.name} has no fault {', '.join(sorted(unknown))}")
+    names_of = [fault.name for fault in faults]
+    if twice := {name for name in names_of if names_of.count(name) > 1}:
+        raise ValueError(f"{path.name} has two faults {', '.join(sorted(twice))}")
     return [fault for fault in faults if not names or fault.name in names]
 
 
@@ -71,10 +83,13 @@ def copy_checkout(folder: Path) -> Path:
 
 
 def tests_pass(checkout: Path, tests: Sequence[str]) -> bool:
-    """Whether these tests pass in a checkout; ValueError where pytest could not run them."""
+    """Whether these tests pass in a checkout, in time; ValueError where pytest could not run them."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(checkout)}
-    ended = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    try:
+        ended = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        return False
     if ended.returncode not in (0, 1):
         raise ValueError(f"pytest {' '.join(tests)} ended with {ended.returncode}: {ended.stdout[-500:]}")
     return ended.returncode == 0
@@ -107,10 +122,17 @@ def main() -> int:
             return 0
         with tempfile.TemporaryDirectory() as folder:
             checkout = copy_checkout(Path(folder))
+            sound: set[tuple[str, ...]] = set()
             for fault in faults:
+                tests = tuple(fault.tests)
+                if tests not in sound and not tests_pass(checkout, tests):
+                    raise ValueError(f"{fault.name}: pytest {' '.join(tests)} fails without a fault")
+                sound.add(tests)
+                began = time.monotonic()
                 survived = survives(fault, checkout)
                 survivors += survived
-                print(f"{'SURVIVED' if survived else 'caught  '}  {fault.name}  {fault.promise}", flush=True)
+                verdict = "SURVIVED" if survived else "caught"
+                print(f"{verdict:8}  {fault.name:4}  {time.monotonic() - began:4.0f} s  {fault.promise}", flush=True)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

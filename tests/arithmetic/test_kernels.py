@@ -148,7 +148,7 @@ def test_a_stack_of_products_is_the_same_in_blocks_of_rows(small):
 
 
 def test_rows_at_a_time_cost_no_precision_where_sums_are_long():
-    """The context of 512 keys: sums of one chain would be twice as far off where BLAS has kernels for small products."""
+    """The context of 512 keys: one chain would be twice as far off where BLAS has kernels for small products."""
     rng = np.random.default_rng(0)
     values, weights = rng.random((12, 64, 512), np.float32), rng.random((12, 512, 32), np.float32)
     exact = values.astype(np.float64) @ weights.astype(np.float64)

@@ -90,3 +90,5 @@ def test_mutate_says_which_faults_no_test_catches(tmp_path):
     assert (tmp_path / "code.py").read_text() == "def add(a, b):\n    return a + b\n"
     with pytest.raises(ValueError, match="2 times, expected once"):
         mutate.Fault(name="3", fault="x", **shared | {"text": "a"}).planted("a + a")
+    with pytest.raises(ValueError, match="no Python with the fault"):
+        mutate.Fault(name="4", fault="a +", **shared).planted("a + b")
