@@ -49,22 +49,22 @@ def TEXT(embed, small):
 
 def files_(embed, small):
     embed("-f", embed.folder / "in.jsonl", embed.folder / "in.jsonl", "-o", embed.folder / "out.npy")
-    np.testing.assert_allclose(np.load(embed.folder / "out.npy"), small.encode(TEXTS * 2), atol=1e-6)
+    np.testing.assert_allclose(np.load(embed.folder / "out.npy"), small.encode(TEXTS * 2), rtol=0, atol=1e-6)
 
 
 def output(embed, small):
     embed("the sand", "-o", embed.folder / "a.npy")
-    np.testing.assert_allclose(np.load(embed.folder / "a.npy"), small.encode(["the sand"]), atol=1e-6)
+    np.testing.assert_allclose(np.load(embed.folder / "a.npy"), small.encode(["the sand"]), rtol=0, atol=1e-6)
 
 
 def pooling(embed, small):
-    np.testing.assert_allclose(embed.file("--pooling", "cls"), small.encode(TEXTS, pooling="cls"), atol=1e-6)
+    np.testing.assert_allclose(embed.file("--pooling", "cls"), small.encode(TEXTS, pooling="cls"), rtol=0, atol=1e-6)
     assert previewed(embed("the sand", "--pooling", "cls")) == rounded(small.encode("the sand", pooling="cls"))
 
 
 def normalize(embed, small):
     unit = small.encode(TEXTS[:2], normalize_embeddings=True)
-    np.testing.assert_allclose(embed.file("--normalize")[:2], unit, atol=1e-7)
+    np.testing.assert_allclose(embed.file("--normalize")[:2], unit, rtol=0, atol=1e-7)
     assert previewed(embed("the sand", "--normalize")) == rounded(unit[0])
     assert previewed(embed("the sand")) != rounded(unit[0])
 
@@ -85,18 +85,18 @@ def dtype(embed, small):
 
 
 def field(embed, small):
-    np.testing.assert_allclose(embed.file("--field", "body"), small.encode(["b"] * 3), atol=1e-6)
+    np.testing.assert_allclose(embed.file("--field", "body"), small.encode(["b"] * 3), rtol=0, atol=1e-6)
 
 
 def format(embed, small):
     embed("-f", embed.folder / "in.dat", "-o", embed.folder / "a.npy", code=2)
     embed("-f", embed.folder / "in.dat", "-o", embed.folder / "a.npy", "--format", "jsonl")
-    np.testing.assert_allclose(np.load(embed.folder / "a.npy"), small.encode(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(np.load(embed.folder / "a.npy"), small.encode(TEXTS), rtol=0, atol=1e-6)
 
 
 def long(embed, small):
     whole = np.concatenate(list(small.encode_stream(TEXTS, long="split")))
-    np.testing.assert_allclose(embed.file("--long", "split"), whole, atol=1e-6)
+    np.testing.assert_allclose(embed.file("--long", "split"), whole, rtol=0, atol=1e-6)
     assert not np.allclose(embed.file(), whole, atol=1e-3)
     assert embed.file("--long", "error", code=2) is None
 
@@ -119,7 +119,7 @@ def overwrite(embed, small):
     embed("the sand", "-o", embed.folder / "a.npy")
     embed("an inner thing", "-o", embed.folder / "a.npy", code=2)
     embed("an inner thing", "-o", embed.folder / "a.npy", "--overwrite")
-    np.testing.assert_allclose(np.load(embed.folder / "a.npy"), small.encode(["an inner thing"]), atol=1e-6)
+    np.testing.assert_allclose(np.load(embed.folder / "a.npy"), small.encode(["an inner thing"]), rtol=0, atol=1e-6)
 
 
 def quiet(embed, small):
@@ -252,7 +252,7 @@ def test_a_symbolic_link_as_output_is_followed(embed, small):
     embed("the sand", "-o", link)
     assert link.is_symlink()
     assert [path.name for path in (embed.folder / "there").iterdir()] == ["real.npy"]
-    np.testing.assert_allclose(np.load(link), small.encode(["the sand"]), atol=1e-6)
+    np.testing.assert_allclose(np.load(link), small.encode(["the sand"]), rtol=0, atol=1e-6)
 
 
 def test_resume_of_a_file_that_nobody_left_unfinished_says_that_it_was_not_compared(embed):

@@ -45,7 +45,7 @@ def test_layer_norm_gives_each_token_the_gains_spread_about_the_bias():
     x = np.random.default_rng(0).normal(5, 3, (2, 7, 64))
     weights = {"norm.weight": np.full(64, 2.0), "norm.bias": np.full(64, -1.0)}
     y = textbook.layer_norm(weights, "norm", x, 1e-12)
-    np.testing.assert_allclose(y.mean(-1), -1, atol=1e-12)
+    np.testing.assert_allclose(y.mean(-1), -1, rtol=0, atol=1e-12)
     np.testing.assert_allclose(y.std(-1), 2, rtol=1e-12)  # NumPy's std is the biased one
 
 
@@ -97,5 +97,5 @@ def test_heads_are_independent_of_their_order():
     ids = [[0, 9, 8, 7, 2]]
     a = textbook.forward(weights, ids, num_attention_heads=4)
     b = textbook.forward(permuted, ids, num_attention_heads=4)
-    np.testing.assert_allclose(a.last_hidden_state, b.last_hidden_state, atol=1e-13)
-    np.testing.assert_allclose(a.attentions[0][:, [2, 0, 3, 1]], b.attentions[0], atol=1e-14)
+    np.testing.assert_allclose(a.last_hidden_state, b.last_hidden_state, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(a.attentions[0][:, [2, 0, 3, 1]], b.attentions[0], rtol=0, atol=1e-14)

@@ -37,7 +37,7 @@ def test_tokens_are_the_tokenizers_with_the_models_vectors(small, text):
     assert found.tokens == encoding.tokens
     assert found.offsets == encoding.offsets
     expected = small.model(np.array([encoding.ids])).last_hidden_state[0]
-    np.testing.assert_allclose(found.vectors, expected, atol=1e-4)
+    np.testing.assert_allclose(found.vectors, expected, rtol=0, atol=1e-4)
 
 
 @given(SOME_TEXT)
@@ -55,8 +55,8 @@ def assert_own_vectors(model, text):
     is_blank = np.array([token == "Ġ" for token in tokens.tokens])
     for (begin, end), one, middle in zip(first.offsets, first.vectors, mean.vectors, strict=True):
         own = tokens.vectors[(spans[:, 0] < end) & (spans[:, 1] > begin) & ~is_blank]
-        np.testing.assert_allclose(one, own[0], atol=1e-5)
-        np.testing.assert_allclose(middle, own.mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(one, own[0], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(middle, own.mean(axis=0), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -108,7 +108,7 @@ def test_words_are_read_as_transformers_reads_split_ones(small, small_folder, ag
                 places[1:] if tokenizer.convert_ids_to_tokens(int(encoding.input_ids[0, places[0]])) == "Ġ" else places
             )
             expected = vectors[places[0]] if aggregation == "first" else vectors[places].mean(axis=0)
-            np.testing.assert_allclose(vector, expected, atol=1e-4)
+            np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-4)
 
 
 def test_many_texts_give_what_each_gives_alone(small):
@@ -116,13 +116,13 @@ def test_many_texts_give_what_each_gives_alone(small):
     for row, found in zip(rows, small.encode_words(rows, "mean"), strict=True):
         alone = small.encode_words(row, "mean")
         assert (found.words, found.offsets) == (alone.words, alone.offsets)
-        np.testing.assert_allclose(found.vectors, alone.vectors, atol=1e-5)
+        np.testing.assert_allclose(found.vectors, alone.vectors, rtol=0, atol=1e-5)
     assert small.encode_words([]).vectors.shape == (0, small.config.hidden_size)
 
 
 def test_special_tokens_may_stand_among_the_words(small):
     found = small.encode_words(["a", "<mask>", "b"])
-    np.testing.assert_allclose(found.vectors[1], small.encode_tokens(" a<mask> b").vectors[2], atol=1e-5)
+    np.testing.assert_allclose(found.vectors[1], small.encode_tokens(" a<mask> b").vectors[2], rtol=0, atol=1e-5)
 
 
 # --- Layers ------------------------------------------------------------------------------------------------------
@@ -133,9 +133,9 @@ def test_layers_are_hidden_states_or_their_mean(small, layers):
     encoding = small.tokenizer(TEXTS[1])
     states = small.model(np.array([encoding.ids]), output_hidden_states=True).hidden_states
     expected = np.mean([states[layer][0] for layer in layers], axis=0)
-    np.testing.assert_allclose(small.encode_tokens(TEXTS[1], layers).vectors, expected, atol=1e-5)
+    np.testing.assert_allclose(small.encode_tokens(TEXTS[1], layers).vectors, expected, rtol=0, atol=1e-5)
     first = small.encode_words(TEXTS[1], layers=layers).vectors[0]
-    np.testing.assert_allclose(first, expected[1], atol=1e-5)
+    np.testing.assert_allclose(first, expected[1], rtol=0, atol=1e-5)
 
 
 # --- Texts longer than the model ---------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_a_relative_gives_transformers_vectors_and_predictions(relative):
         expected = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].detach().numpy()
         found = ours.encode_tokens(text)
         assert found.tokens == tokenizer(text).tokens()
-        np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
+        np.testing.assert_allclose(found.vectors, expected, rtol=0, atol=1e-5)
     pipeline = transformers.pipeline("fill-mask", model=str(path), tokenizer=tokenizer)
     for mine, expected in zip(ours.fill_mask("Le <mask>."), pipeline("Le <mask>."), strict=True):
         assert mine["score"] == pytest.approx(expected["score"], abs=1e-5)
@@ -266,4 +266,4 @@ def test_words_of_a_relative_are_those_between_white_space(relative):
         in_text, cut = ours.encode_words(text, "mean"), ours.encode_words(text.split(), "mean")
         assert in_text.words == cut.words == text.split()
         assert in_text.offsets == cut.offsets
-        np.testing.assert_allclose(in_text.vectors, cut.vectors, atol=1e-5)
+        np.testing.assert_allclose(in_text.vectors, cut.vectors, rtol=0, atol=1e-5)
