@@ -34,3 +34,12 @@ def test_a_right_model_passes_layer_by_layer_and_a_wrong_one_fails(small_folder,
     monkeypatch.setattr(verify, "load", wrong)
     assert main(["verify", str(small_folder)]) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_each_way_of_computing_must_be_right():
+    from numroberta.parity.beside_pytorch import LayerErrors
+
+    assert LayerErrors("embeddings", 1e-7, 1e-7, 1e-7, 1e-15).right
+    assert not LayerErrors("embeddings", 1e-7, 1e-5, 1e-7, 1e-15).right
+    assert not LayerErrors("embeddings", 1e-7, 1e-7, 1e-5, 1e-15).right
+    assert not LayerErrors("embeddings", 1e-7, 1e-7, 1e-7, 1e-9).right
