@@ -7,7 +7,8 @@
 Needs Debian's apt and dpkg, the network, and `pip wheel`.  Packages are unpacked below --work and used again; this
 system's own packages and apt's state stay as they are.  On each processor the package tokenizes and embeds three
 sentences, fills a mask, records every activation and takes fingerprints; all of it is compared with what the same wheel
-gives here: float64 to 1e-12, and everything of `reproducible=True` to the last bit.  Exits with 1 where it is not so.
+gives here: float64 to 1e-12, and everything of `reproducible=True` to the last bit.  Exits with 1 where it is not so,
+and with 3 where Debian's packages cannot be had.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,7 +120,7 @@ def unpack(processor: str, suite: str, packages: list[str], folder: Path) -> Pat
     sites = run("apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages").split()
     mirror = next((site for site in sites if site.rstrip("/").endswith("debian")), None)
     if mirror is None:
-        sys.exit("apt knows no mirror of Debian here")
+        cannot_fetch("apt knows no mirror of Debian here")
     key = "/usr/share/keyrings/debian-archive-keyring.gpg"
     (folder / "apt" / "sources.list").write_text(f"deb [signed-by={key}] {mirror} {suite} main\n")
     (folder / "apt" / "status").touch()
@@ -135,14 +136,21 @@ def unpack(processor: str, suite: str, packages: list[str], folder: Path) -> Pat
         "Dir::Etc::sourceparts": "/dev/null",
     }
     options = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
-    run("apt-get", *options, "-q", "update")
-    run("apt-get", *options, "-qy", "--no-install-recommends", "--download-only", "install", *packages)
+    for command in (["update"], ["-y", "--no-install-recommends", "--download-only", "install", *packages]):
+        found = subprocess.run(["apt-get", *options, "-q", *command], capture_output=True, encoding="utf-8")
+        if found.returncode:
+            cannot_fetch(found.stderr[-500:])
     for package in sorted((folder / "apt" / "cache" / "archives").glob("*.deb")):
         run("dpkg", "-x", package, root)
     shutil.rmtree(folder / "apt")
     _settle_links(root)
     (folder / "complete").touch()
     return root
+
+
+def cannot_fetch(why: str) -> NoReturn:
+    print(f"other processors: skipped, since their packages cannot be had: {why.strip()}", file=sys.stderr)
+    sys.exit(3)
 
 
 def _settle_links(root: Path) -> None:
