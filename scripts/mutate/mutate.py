@@ -7,7 +7,7 @@
 Each fault of the list names a file, a piece of its text that stands there exactly once, what is written in its place,
 and the tests that must fail.  The work is done in a copy of the checkout, which is left as it is.  Each fault's tests
 must pass there before it is planted: a test that fails anyway catches nothing.  Exit codes: 0 all faults were caught,
-1 some were not, 2 the list does not fit the code, or a test fails without a fault.
+1 some were not, or their tests fail without a fault, 2 the list does not fit the code.
 """
 
 from __future__ import annotations
@@ -82,17 +82,19 @@ def copy_checkout(folder: Path) -> Path:
     return copy
 
 
-def tests_pass(checkout: Path, tests: Sequence[str]) -> bool:
-    """Whether these tests pass in a checkout, in time; ValueError where pytest could not run them."""
+def failure(checkout: Path, tests: Sequence[str]) -> str | None:
+    """The first of these tests that fails in a checkout; None where all pass; ValueError where pytest cannot run."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(checkout)}
     try:
         ended = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=LONGEST)
     except subprocess.TimeoutExpired:
-        return False
+        return f"no end after {LONGEST} s"
     if ended.returncode not in (0, 1):
         raise ValueError(f"pytest {' '.join(tests)} ended with {ended.returncode}: {ended.stdout[-500:]}")
-    return ended.returncode == 0
+    if ended.returncode == 0:
+        return None
+    return next((line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "a test fails")
 
 
 def survives(fault: Fault, checkout: Path) -> bool:
@@ -101,7 +103,7 @@ def survives(fault: Fault, checkout: Path) -> bool:
     source = path.read_text("utf-8")
     path.write_text(fault.planted(source), "utf-8")
     try:
-        return tests_pass(checkout, fault.tests)
+        return failure(checkout, fault.tests) is None
     finally:
         path.write_text(source, "utf-8")
 
@@ -112,7 +114,7 @@ def main() -> int:
     parser.add_argument("--faults", type=Path, default=FAULTS, metavar="FILE", help="another list")
     parser.add_argument("--check", action="store_true", help="run no test")
     options = parser.parse_args()
-    survivors = 0
+    verdicts = []
     try:
         faults = read_faults(options.faults, options.names)
         for fault in faults:
@@ -122,22 +124,24 @@ def main() -> int:
             return 0
         with tempfile.TemporaryDirectory() as folder:
             checkout = copy_checkout(Path(folder))
-            sound: set[tuple[str, ...]] = set()
+            without: dict[tuple[str, ...], str | None] = {}
             for fault in faults:
                 tests = tuple(fault.tests)
-                if tests not in sound and not tests_pass(checkout, tests):
-                    raise ValueError(f"{fault.name}: pytest {' '.join(tests)} fails without a fault")
-                sound.add(tests)
+                if tests not in without:
+                    without[tests] = failure(checkout, tests)
                 began = time.monotonic()
-                survived = survives(fault, checkout)
-                survivors += survived
-                verdict = "SURVIVED" if survived else "caught"
-                print(f"{verdict:8}  {fault.name:4}  {time.monotonic() - began:4.0f} s  {fault.promise}", flush=True)
+                if without[tests]:
+                    verdict, why = "unsound", f"without a fault: {without[tests]}"
+                else:
+                    verdict, why = "SURVIVED" if survives(fault, checkout) else "caught", fault.promise
+                verdicts.append(verdict)
+                print(f"{verdict:8}  {fault.name:4}  {time.monotonic() - began:4.0f} s  {why}", flush=True)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{len(faults) - survivors} of {len(faults)} faults were caught")
-    return 1 if survivors else 0
+    caught = verdicts.count("caught")
+    print(f"{caught} of {len(faults)} faults were caught")
+    return 0 if caught == len(faults) else 1
 
 
 if __name__ == "__main__":

@@ -92,3 +92,5 @@ def test_mutate_says_which_faults_no_test_catches(tmp_path):
         mutate.Fault(name="3", fault="x", **shared | {"text": "a"}).planted("a + a")
     with pytest.raises(ValueError, match="no Python with the fault"):
         mutate.Fault(name="4", fault="a +", **shared).planted("a + b")
+    (tmp_path / "code.py").write_text("def add(a, b):\n    return a + b + 1\n")
+    assert mutate.failure(tmp_path, ["test_code.py"]).startswith("FAILED test_code.py::test_two")
