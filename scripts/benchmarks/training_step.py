@@ -5,7 +5,8 @@
 
 A step is a batch's forward pass, loss (two labels, from `RobertaClassificationHead`), backward pass and AdamW, of every
 tensor.  The contestants take turns, each in a process of its own, on the same number of threads; a figure is the median
-of its turns, memory the peak of the process.  Needs the extra `parity`.
+of its turns, memory the peak of the process.  `products` multiplies the matrices of numroberta's step and does nothing
+else: what NumPy's BLAS allows.  Needs the extra `parity`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-CONTESTANTS = ("numroberta", "PyTorch")
+CONTESTANTS = ("numroberta", "PyTorch", "products")
 PACKAGES = ("torch", "transformers")
 RATE = 2e-5
 
@@ -79,10 +80,56 @@ def pytorch(folder: Path, threads: int, dropout: float, checkpointing: bool) -> 
     return step
 
 
+def products(folder: Path, threads: int, dropout: float, checkpointing: bool) -> Callable[..., float]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from numroberta.arithmetic import blas
+    from numroberta.arithmetic.encoder import Weights
+    from numroberta.checkpoint import open_checkpoint
+    from numroberta.training.step import COLUMNS
+
+    checkpoint = open_checkpoint(folder)
+    layers = Weights.from_tensors(checkpoint.tensors, checkpoint.config).layers
+    heads, head_dim = checkpoint.config.num_attention_heads, checkpoint.config.head_dim
+
+    def group(texts: int, tokens: int) -> None:
+        results: dict[tuple[int, ...], np.ndarray] = {}
+
+        def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # into memory that is there already
+            shape = (*b.shape[:-2], a.shape[-2], b.shape[-1])
+            return np.matmul(a, b, out=results.setdefault(shape, np.ones(shape, np.float32)))
+
+        columns = {size: np.ones((size, texts * tokens), np.float32) for size in layers[0].wide.weight.shape}
+        by_head = np.ones((texts, heads, head_dim, tokens), np.float32)
+        probs = np.ones((texts, heads, tokens, tokens), np.float32)
+        for number, layer in enumerate(layers):
+            read = [layer.key, layer.value]
+            if number < len(layers) - 1:  # of the last layer's output only <s> is read
+                read += [layer.query, layer.context, layer.wide, layer.narrow]
+            for linear in read:
+                out, inner = linear.weight.shape
+                x, dy = columns[inner], columns[out]
+                product(linear.weight, x), product(linear.weight.T, dy), product(dy, x.T)
+            if number < len(layers) - 1:
+                for a, b in [(by_head.swapaxes(2, 3), by_head), (by_head, probs), (by_head, probs.swapaxes(2, 3))] * 2:
+                    product(a, b)
+
+    def step(ids: np.ndarray, labels: np.ndarray) -> float:
+        texts, tokens = ids.shape
+        each = max(1, min(COLUMNS // tokens, -(-texts // threads)))
+        with blas.one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda _: group(each, tokens), range(0, texts, each)))
+        return 0.0
+
+    return step
+
+
 def serve(name: str, folder: Path, threads: int, dropout: float, checkpointing: bool) -> None:
     """In a process of its own: a line in, [texts, tokens, number], a line out, [seconds, loss, peak memory in MB]."""
     out, sys.stdout = sys.stdout, sys.stderr
-    step = {"numroberta": numroberta, "PyTorch": pytorch}[name](folder, threads, dropout, checkpointing)
+    step = {"numroberta": numroberta, "PyTorch": pytorch, "products": products}[name](
+        folder, threads, dropout, checkpointing
+    )
     for line in sys.stdin:
         ids, labels = batch(*json.loads(line))
         start = time.perf_counter()
@@ -142,17 +189,20 @@ def main() -> None:
         if not (folder / "model.safetensors").is_file():
             seeded = Path(__file__).parent.parent / "reference" / "seeded.py"
             subprocess.run([sys.executable, str(seeded), str(folder)], check=True, capture_output=True)
-        print(f"| training step, {options.threads} threads | numroberta | PyTorch | ÷ PyTorch |")
-        print("|---|---|---|---|")
+        print(f"| training step, {options.threads} threads | numroberta | PyTorch | ÷ PyTorch | ÷ products alone |")
+        print("|---|---|---|---|---|")
         for shape in options.shape:
             texts, tokens = map(int, shape.split("x"))
             for dropout in options.dropout:
                 found = measure(folder, (texts, tokens), options.threads, dropout, options.turns, options.checkpointing)
                 label = f"{texts} × {tokens} tokens, " + (f"dropout {dropout}" if dropout else "no dropout")
                 for unit in ("tokens/s", "MB"):
-                    ours, theirs = (found[name][unit] for name in CONTESTANTS)
+                    ours, theirs, alone = (found[name][unit] for name in CONTESTANTS)
                     what = "peak memory, MB" if unit == "MB" else unit
-                    print(f"| {label}, {what} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f}× |", flush=True)
+                    part = f"{ours / alone:.2f}×" if unit == "tokens/s" else ""
+                    print(
+                        f"| {label}, {what} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f}× | {part} |", flush=True
+                    )
     return None
 
 
