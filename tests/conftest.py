@@ -8,6 +8,7 @@ import ast
 import io
 import os
 import shutil
+import signal
 import sys
 import warnings
 from importlib.util import find_spec
@@ -32,6 +33,8 @@ if find_spec("hypothesis"):
         "numroberta", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("numroberta")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without it
 
 OPTIONAL = ("hypothesis", "mpmath", "safetensors", "tokenizers")  # which test files import at their top
 NOT_COLLECTED: dict[str, list[str]] = {}

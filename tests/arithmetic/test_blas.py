@@ -192,6 +192,7 @@ def test_ctrl_c_at_any_line_gives_the_number_back_and_leaves_no_threads(texts):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may come in somebody's callback
 def test_ctrl_c_at_any_moment_leaves_nothing_behind(small):
     def interrupt(*_):
         raise KeyboardInterrupt

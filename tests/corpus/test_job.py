@@ -286,8 +286,7 @@ def test_half_written_blocks_and_journal_lines_are_made_again(exact, unfinished,
 
 
 RUN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background, without SIGINT
+import sys
 from numroberta import cli
 from numroberta.model import blocks
 blocks.BLOCK = 16
