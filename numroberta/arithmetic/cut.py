@@ -23,6 +23,8 @@ PIECE = 768
 FEW_COLUMNS = 128
 # Bytes of the wide activation that stay in a core's cache beside the weights that are read.
 WIDE_IN_CACHE = 131_072
+# Bytes of a query up to which one worker has all heads in one part: attention has many short calls.
+QUERY_IN_CACHE = 1_000_000
 # With more columns a part has so many rows: its wide activation stays in the cache, and sums over it are short.
 WIDTH = 512
 
@@ -49,6 +51,7 @@ def choose(config: RobertaConfig, dtype: DTypeLike, deterministic: bool, columns
     # One worker's work is cut in halves where more would not stay in the cache.
     wide = config.intermediate_size * columns * np.dtype(dtype).itemsize
     shares = workers if workers > 1 or wide <= WIDE_IN_CACHE else 2
-    heads = -(-config.num_attention_heads // shares)
+    query = config.hidden_size * columns * np.dtype(dtype).itemsize
+    heads = -(-config.num_attention_heads // (1 if workers == 1 and query <= QUERY_IN_CACHE else shares))
     width = -(-config.intermediate_size // shares) if columns <= FEW_COLUMNS else WIDTH
     return Cut(heads, width, PIECE, small)

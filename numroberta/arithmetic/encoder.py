@@ -10,7 +10,7 @@ exact, the wide activation stays in the cache, and `schedule` may give the parts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -263,13 +263,38 @@ def attention(
     query, key, value = query.reshape(by_head), key.reshape(by_head), value.reshape(by_head)  # -> (heads, d, n), views
     context = scratch("context", query.shape)
     heads = slice(rows.start // head_dim, rows.stop // head_dim)
-    for text, (keys, queries) in enumerate(zip(states.spans, asking.spans, strict=True)):
-        own = None if probs is None else probs[text][heads]
-        q, k, v = query[..., queries], key[..., keys], value[..., keys]
-        attend(q, k, v, context[..., queries], scratch, own)
+    most = SCORES // len(query) if probs is None else 0
+    for texts, keys, queries in alike(states.spans, asking.spans, most):
+        q, k, v, c = query[..., queries], key[..., keys], value[..., keys], context[..., queries]
+        count = texts.stop - texts.start
+        if count > 1:
+            attend_block(by_text(q, count), by_text(k, count), by_text(v, count), by_text(c, count), scratch, None)
+        else:
+            attend(q, k, v, c, scratch, None if probs is None else probs[texts.start][heads])
     context = context.reshape(rows.stop - rows.start, -1)  # (heads, d, m) -> (rows, m)
     name = f"attention from {rows.start}"
     return product(layer.context.weight[:, rows], context, piece, small, scratch, name)
+
+
+def alike(keys: Sequence[slice], queries: Sequence[slice], most: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Neighbouring texts of one length with at most so many pairs of a key and a query, or single texts.
+
+    Yields their numbers, and the columns that they have together.
+    """
+    sizes = [(k.stop - k.start, q.stop - q.start) for k, q in zip(keys, queries, strict=True)]
+    first = 0
+    for end in range(1, len(sizes) + 1):
+        n, m = sizes[first]
+        if end == len(sizes) or sizes[end] != (n, m) or (end + 1 - first) * n * m > most:
+            together = slice(keys[first].start, keys[end - 1].stop), slice(queries[first].start, queries[end - 1].stop)
+            yield slice(first, end), *together
+            first = end
+
+
+def by_text(x: Array, texts: int) -> Array:
+    """Texts side by side, (heads, d, texts · n) -> (texts, heads, d, n), a view."""
+    heads, d, columns = x.shape
+    return x.reshape(heads, d, texts, columns // texts).transpose(2, 0, 1, 3)
 
 
 def attend(query: Array, key: Array, value: Array, context: Array, scratch: Scratch, probs: Array | None) -> None:
@@ -291,21 +316,23 @@ def attend(query: Array, key: Array, value: Array, context: Array, scratch: Scra
 
 
 def attend_block(query: Array, key: Array, value: Array, context: Array, scratch: Scratch, probs: Array | None) -> None:
-    """context = V softmax(KᵀQ) of some heads and queries of one text, the softmax over the keys.
+    """context = V softmax(KᵀQ) of some heads and queries of a text, or of several texts; the softmax is over the keys.
 
     Args:
-        query, context: (heads, d, queries).
-        key, value: (heads, d, keys).
+        query, context: (heads, d, queries) or (texts, heads, d, queries).
+        key, value: (heads, d, keys) or (texts, heads, d, keys).
         scratch: lends the memory for the scores.
         probs: (heads, queries, keys), takes the softmax, or None.
     """
-    scores = scratch("scores", (len(key), key.shape[-1], query.shape[-1]))
-    np.matmul(key.swapaxes(1, 2), query, out=scores)  # (heads, keys, d) @ (heads, d, queries)
-    sums = kernels.softmax(scores)
-    np.matmul(value, scores, out=context)  # (heads, d, keys) @ (heads, keys, queries)
+    *lead, _, keys = key.shape
+    scores = scratch("scores", (keys, *lead, query.shape[-1]))  # long rows, since NumPy is slow on short ones
+    by_head = np.moveaxis(scores, 0, -2)  # -> (…, heads, keys, queries), a view
+    np.matmul(key.swapaxes(-1, -2), query, out=by_head)  # (…, keys, d) @ (…, d, queries)
+    sums = kernels.softmax(scores.reshape(keys, -1)).reshape(*lead, 1, -1)
+    np.matmul(value, by_head, out=context)  # (…, d, keys) @ (…, keys, queries)
     context /= sums
     if probs is not None:
-        probs[...] = (scores / sums).swapaxes(1, 2)  # (heads, keys, queries) -> (heads, queries, keys)
+        probs[...] = (by_head / sums).swapaxes(1, 2)  # (heads, keys, queries) -> (heads, queries, keys)
 
 
 def attend_in_blocks(query: Array, key: Array, value: Array, context: Array, scratch: Scratch) -> None:

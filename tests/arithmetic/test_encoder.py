@@ -118,6 +118,19 @@ def test_a_long_text_equals_the_textbook_a_block_of_keys_after_the_other(data):
     np.testing.assert_allclose(states, expected, rtol=0, atol=CLOSE)  # measured: 1.0e-13
 
 
+@pytest.mark.parametrize("wanted", [None, "first"])
+def test_neighbours_of_one_length_equal_the_textbook_in_one_block_and_in_several(wanted):
+    model = random_model.roberta(max_position_embeddings=514, num_threads=2)
+    mask = np.arange(60) < np.array([[7], [60], [7], [60], [7], [3], [60], [60], [1], [7], [60], [59]])
+    ids = np.where(mask, np.random.default_rng(0).integers(2, 200, mask.shape), 1)
+    expected = expected_of(model, ids, mask).last_hidden_state
+    texts = [(row[keep], 2 + np.arange(keep.sum())) for row, keep in zip(ids, mask, strict=True)]
+    numbers = [np.arange(1 if wanted else len(text)) for text, _ in texts]
+    states = model.run(texts, lambda output: np.array(output.last_hidden_state), wanted=numbers)
+    for own, right, rows in zip(states, expected, numbers, strict=True):
+        np.testing.assert_allclose(own.T, right[rows], rtol=0, atol=CLOSE)  # measured: 1.3e-15
+
+
 @pytest.mark.parametrize("columns", [slice(None), slice(0, 1)])
 def test_scores_that_rise_or_fall_by_thousands_from_block_to_block_are_weighed_exactly(columns):
     """The block that comes first may have scores whose exponentials vanish beside a later one's, or overflow."""
