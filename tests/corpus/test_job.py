@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import io
 import json
 import os
 import random
@@ -353,6 +354,21 @@ def test_ctrl_c_and_sigterm_end_in_a_sentence_and_can_be_resumed(tmp_path, small
     source.write_text("".join(f"the sand {n}\n" for n in range(done + 40)))  # the rest was not read: it may change
     assert run("embed", "-f", source, "-o", output, "--model", small_folder, "--resume", "-q") == 0
     assert np.load(output).shape == (done + 40, 24)
+
+
+def test_a_job_that_stopped_at_a_bad_line_of_standard_input_says_what_resume_needs(
+    tmp_path, small_folder, short_blocks, monkeypatch, capsys
+):
+    lines = b"".join(b"the sand %d\n" % n for n in range(2000)) + b"\xff\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert run("embed", "-f", "-", "-o", tmp_path / "out.npy", "--model", small_folder) == 1
+    goes_on = "texts safe: the same command with --resume goes on"
+    assert f"{goes_on}, with the same input from its beginning" in capsys.readouterr().err
+    (tmp_path / "in.txt").write_bytes(lines)
+    assert run("embed", "-f", tmp_path / "in.txt", "-o", tmp_path / "other.npy", "--model", small_folder) == 1
+    said = capsys.readouterr().err
+    assert goes_on in said
+    assert "beginning" not in said
 
 
 def test_the_seconds_of_a_resumed_job_are_those_of_all_its_runs(exact, texts, tmp_path, short_blocks, monkeypatch):

@@ -1,5 +1,7 @@
 """Answers in detail, on logits of our choice or by what the model is given: no PyTorch needed."""
 
+import re
+
 import numpy as np
 import pytest
 import random_model
@@ -142,6 +144,18 @@ def test_beside_a_long_question_windows_share_what_there_is_room_for(long_reader
     room = 50 - len(long_reader.tokenizer("Where is it that you are? ", "", truncation=False))
     assert 0 < room <= 25
     assert (windows[0], shared) == (50, room // 2)
+
+
+def test_the_doc_stride_that_is_refused_is_the_room_itself_and_one_less_is_taken(long_reader):
+    def answer(stride):
+        return long_reader.answer("Where is it?", CONTEXT * 10, max_seq_len=40, doc_stride=stride)
+
+    with pytest.raises(ValueError, match="expected less than") as refused:
+        answer(39)
+    room = int(re.search(r"less than (\d+)", str(refused.value))[1])
+    with pytest.raises(ValueError, match=f"doc_stride={room}, expected less than {room}"):
+        answer(room)
+    assert answer(room - 1)
 
 
 @pytest.mark.parametrize(

@@ -104,3 +104,22 @@ def test_a_long_gradient_is_cut_and_a_short_one_is_not():
 
     assert moved(100.0) == pytest.approx(moved(1.0), rel=1e-5)
     assert moved(0.5) > moved(1.0)  # less far below zero
+
+
+def test_decay_pulls_at_matrices_and_tables_and_not_at_biases_and_gains():
+    """Which of transformers' Trainer: `get_parameter_names` without norms, less what ends in "bias"."""
+    pulled = [
+        "embeddings.word_embeddings.weight",
+        "encoder.layer.0.attention.self.query.weight",
+        "lm_head.dense.weight",
+        "classifier.out_proj.weight",
+    ]
+    left = [
+        "embeddings.LayerNorm.weight",
+        "encoder.layer.0.output.LayerNorm.weight",
+        "lm_head.layer_norm.weight",
+        "encoder.layer.0.output.LayerNorm.bias",
+        "encoder.layer.0.attention.self.query.bias",
+        "lm_head.bias",
+    ]
+    assert [name for name in pulled + left if decays(name)] == pulled
