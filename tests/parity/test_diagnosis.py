@@ -105,7 +105,7 @@ def test_from_the_last_hidden_state_alone_two_mistakes_are_told_from_one_and_the
     acts = case.port("mask −1", "tanh GELU")
     comparison = case.compare({"last_hidden_state": acts[LAST]}, seconds=60)
     assert "two mistakes" in said(comparison)
-    assert "mask" in said(comparison)
+    assert "mask" in said(comparison) or "padded scores" in said(comparison)
     assert "tanh" in said(comparison)
 
 

@@ -21,7 +21,7 @@ HEADS = {  # head: (the logits' activation, the shape of its labels)
     "sequence classification": ("classifier.out_proj", (3,)),
     "token classification": ("classifier", IDS.shape),
 }
-EXACT = 1e-13  # RMS relative error of a tensor's gradient; measured: 4.2e-14 at most
+EXACT = 3e-13  # RMS relative error of a tensor's gradient; measured: 4.2e-14 at most, with AVX-512 kernels 1.04e-13
 
 
 def weights_of(*heads, tied=True, seed=0):
