@@ -125,7 +125,8 @@ def answers(
     no_answer = 1.0
     for encoding, logits in windows:
         allowed = np.array([side == 1 for side in encoding.sequence_ids])
-        visible = np.array([bool(context[start:end].strip()) for start, end in encoding.offsets])
+        said = [_characters(encoding, i, i, align_to_words) for i in range(len(encoding))]
+        visible = np.array([bool(context[start:end].strip()) for start, end in said])
         allowed[0] = True
         starts, ends = fixed_order.softmax(np.where(allowed, logits, -10000.0).astype(logits.dtype))
         no_answer = min(no_answer, float(starts[0] * ends[0]))

@@ -323,6 +323,21 @@ def test_the_answer_is_the_likeliest_span_of_the_context(tiny, data):
     assert found["answer"] == context[found["start"] : found["end"]]
 
 
+def test_the_space_of_a_word_that_is_a_token_of_its_own_counts_for_the_word(tiny):
+    """As in the pipeline: where answers are whole words, a span of any of a word's tokens says the word."""
+    context = "At the Éva's."
+    encoding = tiny.tokenizer("Where?", context)
+    (space,) = [i for i, (start, end) in enumerate(encoding.offsets) if start == end and encoding.sequence_ids[i] == 1]
+    logits = np.zeros((2, len(encoding)))
+    logits[:, space] = 9
+    options = {"top_k": 1, "max_answer_len": 5, "handle_impossible_answer": False}
+    (found,) = answer.answers(context, [(encoding, logits)], align_to_words=True, **options)
+    assert found["answer"] == "Éva"
+    assert found["score"] > 0.9
+    (found,) = answer.answers(context, [(encoding, logits)], align_to_words=False, **options)
+    assert found["answer"].strip()
+
+
 @pytest.mark.parametrize(
     ("question", "context", "options", "message"),
     [
