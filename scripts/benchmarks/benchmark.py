@@ -33,6 +33,7 @@ import numpy as np
 
 CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus"
 TOKENIZER = Path(__file__).resolve().parents[3] / "shared" / "tokenizer" / "roberta-base" / "tokenizer.json"
+SEEDED = Path(__file__).parent.parent / "reference" / "seeded.py"
 SENTENCE = "The quick brown fox jumps over the lazy dog near the old river bank."
 LINES = 2000
 PACKAGES = ("torch", "transformers", "sentence_transformers", "onnxruntime", "onnx", "openvino", "ctranslate2")
@@ -314,13 +315,8 @@ def first_vector(name: str, folder: Path, threads: int) -> tuple[float, float]:
 
 def prepare(folder: Path) -> None:
     """Write the seeded checkpoints, and what each engine makes of the first one, where they are not there yet."""
-    seeded = Path(__file__).parent.parent / "reference" / "seeded.py"
     if not (folder / "model.safetensors").exists():
-        subprocess.run([sys.executable, str(seeded), str(folder)], check=True, capture_output=True)
-        (folder / "tokenizer.json").write_bytes(TOKENIZER.read_bytes())
-        (folder / "tokenizer_config.json").write_text(
-            '{"tokenizer_class": "RobertaTokenizer", "model_max_length": 512}\n'
-        )
+        prepare_seeded(folder)
     if not (folder / "fused.onnx").exists():
         export(folder)
     if not (folder / "ctranslate2").exists():
@@ -331,12 +327,19 @@ def prepare(folder: Path) -> None:
         TransformersConverter(str(folder)).convert(str(folder / "ctranslate2"))
     if not (folder / "long").exists():
         subprocess.run(
-            [sys.executable, str(seeded), str(folder / "long"), "--config", json.dumps(LONG)],
+            [sys.executable, str(SEEDED), str(folder / "long"), "--config", json.dumps(LONG)],
             check=True,
             capture_output=True,
         )
     for name in ("model.safetensors", "plain.onnx", "fused.onnx", "ctranslate2/model.bin", "long/model.safetensors"):
         _leave_the_cache(folder / name)
+
+
+def prepare_seeded(folder: Path) -> None:
+    """Write the seeded checkpoint of DistilRoBERTa's size, with the real tokenizer."""
+    subprocess.run([sys.executable, str(SEEDED), str(folder)], check=True, capture_output=True)
+    (folder / "tokenizer.json").write_bytes(TOKENIZER.read_bytes())
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "RobertaTokenizer", "model_max_length": 512}\n')
 
 
 def _leave_the_cache(path: Path) -> None:
