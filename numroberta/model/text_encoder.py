@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta import warn
+from numroberta import computed_once, warn
 from numroberta.arithmetic import Roberta, similarity, similarity_pairwise
 from numroberta.checkpoint import Checkpoint, open_checkpoint
 from numroberta.model import answer, classify, fill_mask, tag, vectors
@@ -37,6 +36,9 @@ class TextEncoder:
     sentence: how a text becomes one vector, from the files of a sentence-transformers folder.
 
     A message about one of several texts names it by its index, whatever was given before or twice.
+
+    It can be pickled and copied, and so be sent to other processes: as the name of its model (of the hub's with the
+    commit), the arguments of `load` and `max_length`.  Where it arrives it maps the model's files again.
     """
 
     def __init__(self, checkpoint: Checkpoint, model: Roberta):
@@ -52,6 +54,22 @@ class TextEncoder:
                 f"{checkpoint.name}: its tokenizer has ids up to {self.tokenizer.vocab_size - 1}, its table of words "
                 f"only {self.config.vocab_size} rows: texts with ids beyond it are refused"
             )
+
+    def __repr__(self) -> str:
+        model, config = self.model, self.config
+        modes = [mode for mode in ("deterministic", "reproducible", "low_memory") if getattr(model, mode)]
+        told = [
+            f"{config.num_hidden_layers} layers × {config.num_attention_heads} heads",
+            f"{config.hidden_size} dimensions",
+            f"texts of up to {self.max_length} tokens",
+            model.dtype.name,
+            f"{model.num_threads} thread{'' if model.num_threads == 1 else 's'}",
+            *modes,
+        ]
+        return f"<TextEncoder {self.checkpoint.name!r}: {', '.join(told)}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return TextEncoder, (self.checkpoint, self.model), {"max_length": self.max_length}
 
     # --- One vector per text -------------------------------------------------------------------------------------
 
@@ -252,7 +270,7 @@ class TextEncoder:
 
     # --- One vector per token or word ----------------------------------------------------------------------------
 
-    @cached_property
+    @computed_once
     def _words(self) -> WordEmbedder:
         return WordEmbedder(self.model, self.tokenizer)
 
