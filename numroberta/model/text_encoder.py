@@ -90,6 +90,7 @@ class TextEncoder:
         truncate_dim: int | None = None,
         *,
         pooling: str | None = None,
+        missing: str | None = None,
     ) -> Array: ...
 
     @overload
@@ -109,6 +110,7 @@ class TextEncoder:
         truncate_dim: int | None = None,
         *,
         pooling: str | None = None,
+        missing: str | None = None,
     ) -> Array: ...
 
     @overload
@@ -128,6 +130,7 @@ class TextEncoder:
         truncate_dim: int | None = None,
         *,
         pooling: str | None = None,
+        missing: str | None = None,
     ) -> Array | list[Array]: ...
 
     def encode(
@@ -146,6 +149,7 @@ class TextEncoder:
         truncate_dim: int | None = None,
         *,
         pooling: str | None = None,
+        missing: str | None = None,
         **refused: object,
     ) -> Array | list[Array]:
         """Texts to vectors, with the arguments of `SentenceTransformer.encode`.
@@ -153,7 +157,7 @@ class TextEncoder:
         A text of more than `max_length` tokens is cut, with one warning that says how many were.
 
         Args:
-            sentences: a text, or several in any iterable.
+            sentences: a text, or several in any iterable: a list, a Series, an array of NumPy or Arrow, a generator.
             prompt_name: a prompt that the folder names, to be put in front of each text.
             prompt: the text itself to be put in front of each text.
             batch_size: most texts computed side by side in a thread; it changes the numbers by rounding at most.
@@ -167,6 +171,7 @@ class TextEncoder:
             pooling: None for what the folder says (the mean over the tokens, with <s> and </s>, where it says nothing);
                 or one of `numroberta.arithmetic.POOLINGS`, and then nothing else that the folder says is done to the
                 vector.
+            missing: "zero" or "nan": the vector of a text that is None, NaN or pandas.NA; None refuses such texts.
 
         Returns:
             (hidden,) for a string, (texts, hidden) for several, of the model's dtype or what `precision` says; a list
@@ -177,7 +182,9 @@ class TextEncoder:
             ValueError: for an option that this model cannot follow, and those that need PyTorch or another device.
         """
         refuse_what_numpy_has_not(convert_to_tensor, device, refused)
-        options = EncodeOptions(batch_size, normalize_embeddings, pooling, prompt, prompt_name, truncate_dim)
+        options = EncodeOptions(
+            batch_size, normalize_embeddings, pooling, prompt, prompt_name, truncate_dim, missing=missing
+        )
         return vectors.encode(
             self, sentences, options, output_value, precision, convert_to_numpy, bool(show_progress_bar)
         )
