@@ -29,7 +29,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 __version__ = "0.1.0"
 
@@ -53,6 +53,31 @@ def door(wing: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str],
             raise AttributeError(f"module {wing!r} has no attribute {name!r}") from None
 
     return __getattr__, lambda: sorted(home_of)
+
+
+T = TypeVar("T")
+
+
+class computed_once(Generic[T]):
+    """`functools.cached_property` of Python 3.12 on: without the lock that it has before.
+
+    Every object of a class shares that lock, and a process forked while a thread holds it would wait for ever.
+    """
+
+    def __init__(self, function: Callable[[Any], T]):
+        self.function, self.__doc__ = function, function.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> computed_once[T]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: object | None, owner: type) -> T | computed_once[T]:
+        if instance is None:
+            return self
+        value = vars(instance)[self.function.__name__] = self.function(instance)  # where Python looks first
+        return value
 
 
 def warn(message: str) -> None:

@@ -15,6 +15,7 @@ from conftest import ROOT
 import numroberta
 
 # A wing whose classes are another library's: its door says what to install where that is missing.
+# An adapter imports it inside `with needs(…)`, which does that.
 ITS_LIBRARY = {"spark": {"pyspark", "pandas"}}
 
 SENTENCES = ["A man is playing a guitar.", "Someone plays an instrument."]

@@ -13,6 +13,7 @@ FLOORS = (
     "__main__",
     "cli",
     "spark",
+    "adapters",
     "view",
     "parity",
     "training",

@@ -61,6 +61,13 @@ class Roberta:
         self.checkpoint = checkpoint
         self.config = checkpoint.config
         self.dtype = np.dtype(dtype)
+        self._options: dict[str, Any] = {
+            "dtype": self.dtype.name,
+            "num_threads": num_threads,
+            "deterministic": deterministic,
+            "reproducible": reproducible,
+            "low_memory": low_memory,
+        }
         self.num_threads = num_threads or schedule.available_cores()
         self.deterministic = deterministic
         self.reproducible = reproducible
@@ -71,6 +78,9 @@ class Roberta:
         self.exact = Reproducible(tensors, self.config, self.dtype) if reproducible else None
         self.layers = ExactLayers(self.exact) if self.exact else heads.Layers(tensors, self.config.layer_norm_eps)
         self._cut = partial(cut.choose, self.config, self.dtype, deterministic)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(Roberta, **self._options), (self.checkpoint,)
 
     def _in_this_dtype(self, reproducible: bool) -> Mapping[str, Array]:
         """The checkpoint's tensors: views of the file where it has this dtype, else converted."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numroberta.checkpoint.errors import (
         CheckpointError as CheckpointError,
         ConfigError as ConfigError,
+        did_you_mean as did_you_mean,
         listed as listed,
         show as show,
     )
@@ -78,6 +79,7 @@ __getattr__, __dir__ = door(
         "errors": (
             "CheckpointError",
             "ConfigError",
+            "did_you_mean",
             "listed",
             "show",
         ),

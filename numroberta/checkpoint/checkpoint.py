@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from numroberta import warn
+from numroberta import computed_once, warn
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.errors import CheckpointError, listed, show
 from numroberta.checkpoint.folder import find_model_folder, load_config, open_weights
@@ -43,13 +43,14 @@ class Checkpoint:
     """
 
     name: str  # as the user gave it
+    origin: tuple[str, str | None]  # what opens it in another process: "tiny", a whole path, or a hub name and a commit
     folder: Path  # the folder of that name; `modules.json` of a sentence-transformers model lies here
     model_folder: Path  # where config, weights and tokenizer are: nearly always the same folder
     config: RobertaConfig
     files: tuple[Path, ...]  # those that hold the weights
     stored: dict[str, StoredTensor]  # where each tensor lies
 
-    @cached_property
+    @computed_once
     def tensors(self) -> dict[str, Array]:
         """Every tensor, read-only: float32 and float64 ones are views of the file, 16-bit ones float32 copies."""
         return {name: tensor.array() for name, tensor in self.stored.items()}
@@ -73,7 +74,7 @@ class Checkpoint:
             counts[module] = counts.get(module, 0) + tensor.size
         return counts
 
-    @cached_property
+    @computed_once
     def weights_hash(self) -> str:
         """SHA-256 over the tensors in the order of their canonical names: name, dtype, shape and bytes of each.
 
@@ -86,6 +87,9 @@ class Checkpoint:
             digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
             digest.update(memoryview(tensor.bits()))  # type: ignore[arg-type]  # arrays are buffers from Python 3.12 on
         return digest.hexdigest()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _open_again, self.origin
 
     def pages(self, module: str) -> list[tuple[mmap.mmap, int, int]]:
         """The mapped pages that hold the tensors of a module, such as "encoder.layer.3".
@@ -103,6 +107,17 @@ class Checkpoint:
                 start = ranges.pop()[1]
             ranges.append((tensor.mapping, start, tensor.stop - start))
         return ranges
+
+
+def _open_again(name: str, revision: str | None) -> Checkpoint:
+    """A pickled checkpoint, opened where it has arrived."""
+    try:
+        return open_checkpoint(name, revision=revision)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"on {socket.gethostname()}, where the copy of a model arrived: {error}. A model travels by its name, "
+            "and its files must be where it arrives"
+        ) from error
 
 
 def _module_of(name: str) -> str:
@@ -134,7 +149,10 @@ def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None
     config = load_config(model_folder)
     files, in_files = open_weights(model_folder)
     stored = _name_tensors(model_folder, in_files, config)
-    return Checkpoint(os.fspath(name), folder, model_folder, config, files, stored)
+    on_this_disk = name != "tiny" and os.path.isdir(os.path.expanduser(name))
+    revision = None if on_this_disk or name == "tiny" else folder.name  # the hub's cache calls a folder by its commit
+    origin = str(folder.absolute()) if on_this_disk else os.fspath(name), revision
+    return Checkpoint(os.fspath(name), origin, folder, model_folder, config, files, stored)
 
 
 def _name_tensors(folder: Path, in_files: Mapping[str, StoredTensor], config: RobertaConfig) -> dict[str, StoredTensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 NAMES_SHOWN = 8
 
@@ -26,6 +27,16 @@ def show(value: object) -> str:
     except ValueError:  # Python refuses to print whole numbers of thousands of digits
         return "a huge number"
     return text if len(text) <= 100 else text[:97] + "..."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that is not known; nothing where none of the known ones is near.
+
+    >>> did_you_mean("normalise", ["normalize", "pooling"]), did_you_mean("x", ["normalize", "pooling"])
+    ('; did you mean normalize?', '')
+    """
+    near = get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def listed(items: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from numroberta.checkpoint.errors import CheckpointError, show
+from numroberta.checkpoint.errors import CheckpointError, did_you_mean, show
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -14,6 +14,10 @@ TORCH_WEIGHTS = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
 
 TORCH_FILES = [TORCH_WEIGHTS, TORCH_INDEX, "pytorch_model-*.bin"]  # fetched from the hub if it has no safetensors
+
+# Names that may have been meant.
+WELL_KNOWN = ("distilroberta-base", "roberta-base", "roberta-large", "xlm-roberta-base",
+              "sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers/all-distilroberta-v1")  # fmt: skip
 
 # What else is fetched: neither weights in other formats nor training files.
 HUB_FILES = [
@@ -40,10 +44,12 @@ def find_folder(name: str | os.PathLike[str], *, revision: str | None = None) ->
             f"{show(text)} is a file; give the folder that holds it with config.json and the tokenizer"
         )
     if not isinstance(name, str) or _looks_like_a_path(text):
-        raise CheckpointError(f"the folder {show(text)} does not exist; a hub name has the form 'name' or 'owner/name'")
+        raise CheckpointError(
+            f"the folder {show(text)} does not exist; a hub name has the form 'name' or 'owner/name'{_near(folder)}"
+        )
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text, re.ASCII):
         raise CheckpointError(
-            f"{show(text)} is neither 'tiny', nor a folder, nor a hub name such as 'distilroberta-base'"
+            f"{show(text)} is neither 'tiny', nor a folder, nor a hub name such as 'distilroberta-base'{_near(text)}"
         )
     return _hub_folder(text, revision)
 
@@ -89,7 +95,7 @@ def _hub_folder(name: str, revision: str | None) -> Path:
             return cached
         raise CheckpointError(
             f"{name!r} is neither 'tiny' nor a folder, and fetching it from the hub needs a package: "
-            "run `pip install huggingface-hub`"
+            f"run `pip install huggingface-hub`{_near(name)}"
         ) from None
     try:
         folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
@@ -104,7 +110,7 @@ def _hub_folder(name: str, revision: str | None) -> Path:
         raise CheckpointError(f"the hub has {name!r}, but not its revision {revision!r}") from error
     except errors.RepositoryNotFoundError as error:
         raise CheckpointError(
-            f"{name!r} is neither a folder nor a model on the hub (or it is private: run `hf auth login`)"
+            f"{name!r} is neither a folder nor a model on the hub (or it is private: run `hf auth login`){_near(name)}"
         ) from error
     except errors.LocalEntryNotFoundError as error:
         # Part of the files may be cached by other programs: what matters is whether ours are there.
@@ -120,8 +126,19 @@ def _not_cached(name: str, revision: str | None, why: str) -> str:
     what = repr(name) if revision is None else f"{name!r} (revision {revision!r})"
     return (
         f"{what} is not a folder here nor in the hub's cache, and {why}: connect to the network, "
-        "or pass a folder that holds the model, or use the built-in model 'tiny'"
+        f"or pass a folder that holds the model, or use the built-in model 'tiny'{_near(name)}"
     )
+
+
+def _near(name: str) -> str:
+    """The end of a message about a name that leads nowhere: the folder or the model that may have been meant."""
+    parent = os.path.dirname(name)
+    try:
+        beside = [os.path.join(parent, entry) for entry in os.listdir(parent or ".")]
+    except OSError:
+        beside = []
+    cached = [path.name.removeprefix("models--").replace("--", "/") for path in _hub_cache().glob("models--*")]
+    return did_you_mean(name, ["tiny", *WELL_KNOWN, *cached, *filter(os.path.isdir, beside)])
 
 
 def _is_offline() -> bool:

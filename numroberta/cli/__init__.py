@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare_streams()
         with interrupted_at_the_end():
             from numroberta.cli.commands import command_parser
-        options = command_parser().parse_args(arguments)
+        options = command_parser().parse_args((sys.argv[1:] if arguments is None else arguments) or ["--help"])
         warnings.showwarning = lambda message, *_: print(f"numroberta: {message}", file=sys.stderr)
         code = int(options.run(options) or 0)
         sys.stdout.flush()

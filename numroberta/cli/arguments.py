@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import shlex
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from numroberta import warn
 
 if TYPE_CHECKING:
     from numroberta.corpus import Input
@@ -98,10 +102,17 @@ def add_field_options(parser: Any) -> None:
     parser.add_argument("--format", choices=FORMATS, help="where the file's name does not say it")
 
 
-def inputs_of(arguments: Iterable[str]) -> list[Input]:
-    """The arguments themselves as inputs; `-` stands for standard input."""
+def inputs_of(arguments: Sequence[str], meant: str = "… - < {}") -> list[Input]:
+    """The arguments themselves as inputs; `-` stands for standard input.
+
+    meant: what should have been given in place of a file's name, which is a text, too: hence only a warning.
+    """
     from numroberta.corpus import TextList
 
+    files = [argument for argument in arguments if os.path.isfile(argument)]
+    if files:
+        command = meant.format(shlex.quote(files[0]))
+        warn(f"the text {files[0]!r} is the name of a file, which is not read: numroberta {command} reads it")
     return ["-" if argument == "-" else TextList([argument]) for argument in arguments]
 
 
@@ -118,8 +129,8 @@ def read_whole(argument: str) -> str:
         raise ValueError(f"standard input: not UTF-8 from byte {error.start:,}") from None
 
 
-def read_texts(arguments: Iterable[str]) -> Iterator[str]:
+def read_texts(arguments: Sequence[str], meant: str = "… - < {}") -> Iterator[str]:
     """The arguments themselves; `-` stands for the lines of standard input, which are read as a .txt file's are."""
     from numroberta.corpus import Rows
 
-    yield from (row.text for row in Rows(inputs_of(arguments)) if row.text is not None)
+    yield from (row.text for row in Rows(inputs_of(arguments, meant)) if row.text is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 MOST_LOGGED = 10  # skipped rows that are reported one by one
 MOST_COMPARED = 12  # texts for which a cosine matrix is still readable
-FILE_OPTIONS = ("--field", "--format", "--long", "--errors", "--resume", "--overwrite", "--quiet")
+RUN_OPTIONS = ("--resume", "--overwrite", "--quiet")
+FILE_OPTIONS = ("--field", "--format", "--long", "--errors", *RUN_OPTIONS)
+MEANT = "embed -f {} -o vectors.npy"
 
 
 def add_embed(parsers: Parsers) -> None:
@@ -39,8 +42,14 @@ def add_embed(parsers: Parsers) -> None:
         help=".txt (a text a line), .jsonl, .csv, .tsv, each also .gz; .parquet; - for standard input",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help="write all vectors: .npy, .jsonl, .jsonl.gz or .parquet"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="write all vectors: .npy, .jsonl, .jsonl.gz or .parquet; - as --jsonl",
     )
+    parser.add_argument("--jsonl", action="store_true", help="print all vectors, a JSON object a line, as a .jsonl OUT")
+    parser.add_argument("--json", action="store_true", help="print them as one JSON list of these objects")
     parser.add_argument("--pooling", choices=POOLINGS, help="(default: as the model's folder says, else mean)")
     parser.add_argument("--normalize", action="store_true", help="vectors of length 1")
     add_model_options(parser, dtypes=("float32", "float16", "float64"))
@@ -65,21 +74,64 @@ def add_embed(parsers: Parsers) -> None:
 def run_embed(options: argparse.Namespace) -> None:
     if bool(options.files) == bool(options.texts):
         raise ValueError("embed: expected texts, or -f FILE… -o OUT, and not both")
+    if options.output == Path("-"):
+        options.output, options.jsonl = None, not options.json
+    if options.output and (options.json or options.jsonl):
+        raise ValueError(f"embed: --json and --jsonl print the vectors: leave out -o {options.output}")
     if options.output:
         embed_into_file(options)
+    elif options.json or options.jsonl:
+        print_json(options)
     elif options.files:
-        raise ValueError("embed -f: expected -o OUT, the file that the vectors are written to")
+        raise ValueError(
+            "embed -f: expected -o OUT, the file that the vectors are written to, or --jsonl, to print them"
+        )
     else:
         print_vectors(options)
 
 
-def print_vectors(options: argparse.Namespace) -> None:
-    """The first numbers of each vector, and how similar the texts are."""
-    unused = [flag for flag in FILE_OPTIONS if getattr(options, flag.removeprefix("--"))]
-    unused += ["--dtype float16"] if options.dtype == "float16" else []
+def print_json(options: argparse.Namespace) -> None:
+    """All vectors on standard output, a block of rows after the other."""
+    from numroberta.corpus import Rows, json_lines
+
+    refuse_unused([flag for flag in RUN_OPTIONS if value_of(options, flag)])
+    inputs = options.files or inputs_of(options.texts, MEANT)
+    rows = Rows(inputs, field=options.field, format=options.format, skip_bad=options.errors == "skip")
+    encoder = load_model(options)
+    embedder = encoder.embedder(
+        normalize_embeddings=options.normalize, pooling=options.pooling, long=options.long or "truncate"
+    )
+    written = False
+    with rows:
+        for block in json_lines(
+            rows, embedder, options.dtype, lambda line: print(f"numroberta: {line}", file=sys.stderr)
+        ):
+            lines = block.decode().splitlines()
+            if options.json:
+                print(",\n" if written else "[", ",\n".join(lines), sep="", end="")
+            else:
+                print(*lines, sep="\n")
+            written = True
+    if options.json:
+        print("]" if written else "[]")
+
+
+def value_of(options: argparse.Namespace, flag: str) -> object:
+    """What an option was given."""
+    return getattr(options, flag.removeprefix("--"))
+
+
+def refuse_unused(unused: Sequence[str]) -> None:
+    """ValueError for options that have a meaning for files only."""
     if unused:
         raise ValueError(f"embed: {', '.join(unused)} would do nothing without -o OUT, the file that is written")
-    texts = list(read_texts(options.texts))
+
+
+def print_vectors(options: argparse.Namespace) -> None:
+    """The first numbers of each vector, and how similar the texts are."""
+    half = ["--dtype float16"] if options.dtype == "float16" else []
+    refuse_unused([flag for flag in FILE_OPTIONS if value_of(options, flag)] + half)
+    texts = list(read_texts(options.texts, MEANT))
     vectors = load_model(options).encode(
         texts,
         pooling=options.pooling,
@@ -128,7 +180,7 @@ def job_of(options: argparse.Namespace) -> Job:
     from numroberta.corpus import Job
 
     return Job(
-        options.files or inputs_of(options.texts),
+        options.files or inputs_of(options.texts, MEANT),
         options.output,
         field=options.field,
         format=options.format,

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +26,7 @@ from numroberta.corpus.resumable_file import Growing, check, journal_of, named, 
 from numroberta.corpus.row import BadRow, Row
 from numroberta.corpus.rows import Bookmark, Rows
 from numroberta.corpus.text_list import TextList
-from numroberta.corpus.vector_files import DIGITS, writer_of
+from numroberta.corpus.vector_files import DIGITS, JsonLinesWriter, writer_of
 from numroberta.model import blocks
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def run_job(
         report(_progress(summary, rows))
         began, before = time.monotonic(), summary.seconds
         for block in blocks.blocks(rows, lambda row: len(row.text or "")):
-            done = _embed(embedder, block, job.errors == "skip")
+            done = embedded(embedder, block, job.errors == "skip")
             for row in done.bad:
                 log(f"{row.place}: {row.cause}: skipped")
             skipped = done.listed(first=summary.texts)
@@ -240,7 +240,21 @@ def run_job(
     return summary
 
 
-class _Embedded(NamedTuple):
+def json_lines(rows: Rows, embedder: Embedder, dtype: str = "float32", log: Log = lambda line: None) -> Iterator[bytes]:
+    """The lines that a .jsonl output has, of a block of rows after the other, for who writes no file.
+
+    log: as in `embed_files`, for the bad rows that `rows` yields.
+    """
+    writer = JsonLinesWriter(embedder.dimension, dtype)
+    for block in blocks.blocks(rows, lambda row: len(row.text or "")):
+        done = embedded(embedder, block, rows.skip_bad)
+        for row in done.bad:
+            log(f"{row.place}: {row.cause}: skipped")
+        yield writer.block(done.rows, done.vectors)
+    embedder.warn_of_cuts()
+
+
+class Embedded(NamedTuple):
     """A block of rows with their vectors: zero for a bad row."""
 
     rows: list[Row]
@@ -261,8 +275,11 @@ class _Embedded(NamedTuple):
         ]
 
 
-def _embed(embedder: Embedder, rows: list[Row], skip_bad: bool) -> _Embedded:
-    """BadRow for a text that is too long, where long="error" refuses it and bad rows are not skipped."""
+def embedded(embedder: Embedder, rows: list[Row], skip_bad: bool) -> Embedded:
+    """A block of rows with their vectors.
+
+    Raises BadRow for a text that is too long, where long="error" refuses it and bad rows are not skipped.
+    """
     good = [i for i, row in enumerate(rows) if row.text is not None]
     block = embedder.tokenize([rows[i].text or "" for i in good])
     if embedder.long == "error":
@@ -275,10 +292,11 @@ def _embed(embedder: Embedder, rows: list[Row], skip_bad: bool) -> _Embedded:
     if good:
         vectors[good] = embedder.compute(block)
     vectors[[i for i, row in enumerate(rows) if row.cause]] = 0
-    return _Embedded(rows, vectors, sum(block.tokens), block.beyond)
+    embedder.count(block)
+    return Embedded(rows, vectors, sum(block.tokens), block.beyond)
 
 
-def _with_block(summary: Summary, block: _Embedded, long: str, seconds: float) -> Summary:
+def _with_block(summary: Summary, block: Embedded, long: str, seconds: float) -> Summary:
     return replace(
         summary,
         texts=summary.texts + len(block.rows),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 
 from numroberta.arithmetic import POOLINGS, one_of
+from numroberta.checkpoint import did_you_mean
 from numroberta.model.texts import check_text
 
 LONG = ("truncate", "split", "error")
+MISSING = {"zero": 0.0, "nan": math.nan}
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class EncodeOptions:
     prompt_name: str | None = None
     truncate_dim: int | None = None
     long: str = "truncate"
+    missing: str | None = None
 
     def __post_init__(self) -> None:
         check_whole("batch_size", self.batch_size, 1)
@@ -34,6 +38,8 @@ class EncodeOptions:
             if getattr(self, name) is not None:
                 check_text(getattr(self, name), name)
         one_of("long", self.long, LONG)
+        if self.missing is not None:
+            one_of("missing", self.missing, tuple(MISSING), also=", or None, which refuses them")
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> int:
@@ -51,6 +57,10 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
     return number
 
 
+ARGUMENTS = ("prompt_name", "prompt", "batch_size", "show_progress_bar", "output_value", "precision",
+             "convert_to_numpy", "normalize_embeddings", "truncate_dim", "pooling", "missing")  # fmt: skip
+
+
 def refuse_what_numpy_has_not(convert_to_tensor: bool, device: object, others: dict[str, object]) -> None:
     """Raises ValueError for arguments of `SentenceTransformer.encode` that mean PyTorch, other devices or processes."""
     if convert_to_tensor:
@@ -60,4 +70,6 @@ def refuse_what_numpy_has_not(convert_to_tensor: bool, device: object, others: d
     if "pool" in others or "chunk_size" in others:
         raise ValueError("pool and chunk_size are for several processes: numroberta uses all cores from one")
     if others:
-        raise TypeError(f"encode has no argument {', '.join(map(repr, others))}")
+        raise TypeError(
+            f"encode has no argument {', '.join(map(repr, others))}{did_you_mean(next(iter(others)), ARGUMENTS)}"
+        )

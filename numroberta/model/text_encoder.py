@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta import warn
+from numroberta import computed_once, warn
 from numroberta.arithmetic import Roberta, similarity, similarity_pairwise
 from numroberta.checkpoint import Checkpoint, open_checkpoint
 from numroberta.model import answer, classify, fill_mask, tag, vectors
@@ -37,6 +36,9 @@ class TextEncoder:
     sentence: how a text becomes one vector, from the files of a sentence-transformers folder.
 
     A message about one of several texts names it by its index, whatever was given before or twice.
+
+    It can be pickled and copied, and so be sent to other processes: as the name of its model (of the hub's with the
+    commit), the arguments of `load` and `max_length`.  Where it arrives it maps the model's files again.
     """
 
     def __init__(self, checkpoint: Checkpoint, model: Roberta):
@@ -52,6 +54,22 @@ class TextEncoder:
                 f"{checkpoint.name}: its tokenizer has ids up to {self.tokenizer.vocab_size - 1}, its table of words "
                 f"only {self.config.vocab_size} rows: texts with ids beyond it are refused"
             )
+
+    def __repr__(self) -> str:
+        model, config = self.model, self.config
+        modes = [mode for mode in ("deterministic", "reproducible", "low_memory") if getattr(model, mode)]
+        told = [
+            f"{config.num_hidden_layers} layers × {config.num_attention_heads} heads",
+            f"{config.hidden_size} dimensions",
+            f"texts of up to {self.max_length} tokens",
+            model.dtype.name,
+            f"{model.num_threads} thread{'' if model.num_threads == 1 else 's'}",
+            *modes,
+        ]
+        return f"<TextEncoder {self.checkpoint.name!r}: {', '.join(told)}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return TextEncoder, (self.checkpoint, self.model), {"max_length": self.max_length}
 
     # --- One vector per text -------------------------------------------------------------------------------------
 
@@ -72,6 +90,7 @@ class TextEncoder:
         truncate_dim: int | None = None,
         *,
         pooling: str | None = None,
+        missing: str | None = None,
     ) -> Array: ...
 
     @overload
@@ -91,6 +110,7 @@ class TextEncoder:
         truncate_dim: int | None = None,
         *,
         pooling: str | None = None,
+        missing: str | None = None,
     ) -> Array: ...
 
     @overload
@@ -110,6 +130,7 @@ class TextEncoder:
         truncate_dim: int | None = None,
         *,
         pooling: str | None = None,
+        missing: str | None = None,
     ) -> Array | list[Array]: ...
 
     def encode(
@@ -128,6 +149,7 @@ class TextEncoder:
         truncate_dim: int | None = None,
         *,
         pooling: str | None = None,
+        missing: str | None = None,
         **refused: object,
     ) -> Array | list[Array]:
         """Texts to vectors, with the arguments of `SentenceTransformer.encode`.
@@ -135,7 +157,7 @@ class TextEncoder:
         A text of more than `max_length` tokens is cut, with one warning that says how many were.
 
         Args:
-            sentences: a text, or several in any iterable.
+            sentences: a text, or several in any iterable: a list, a Series, an array of NumPy or Arrow, a generator.
             prompt_name: a prompt that the folder names, to be put in front of each text.
             prompt: the text itself to be put in front of each text.
             batch_size: most texts computed side by side in a thread; it changes the numbers by rounding at most.
@@ -149,6 +171,7 @@ class TextEncoder:
             pooling: None for what the folder says (the mean over the tokens, with <s> and </s>, where it says nothing);
                 or one of `numroberta.arithmetic.POOLINGS`, and then nothing else that the folder says is done to the
                 vector.
+            missing: "zero" or "nan": the vector of a text that is None, NaN or pandas.NA; None refuses such texts.
 
         Returns:
             (hidden,) for a string, (texts, hidden) for several, of the model's dtype or what `precision` says; a list
@@ -159,7 +182,9 @@ class TextEncoder:
             ValueError: for an option that this model cannot follow, and those that need PyTorch or another device.
         """
         refuse_what_numpy_has_not(convert_to_tensor, device, refused)
-        options = EncodeOptions(batch_size, normalize_embeddings, pooling, prompt, prompt_name, truncate_dim)
+        options = EncodeOptions(
+            batch_size, normalize_embeddings, pooling, prompt, prompt_name, truncate_dim, missing=missing
+        )
         return vectors.encode(
             self, sentences, options, output_value, precision, convert_to_numpy, bool(show_progress_bar)
         )
@@ -252,7 +277,7 @@ class TextEncoder:
 
     # --- One vector per token or word ----------------------------------------------------------------------------
 
-    @cached_property
+    @computed_once
     def _words(self) -> WordEmbedder:
         return WordEmbedder(self.model, self.tokenizer)
 

@@ -6,19 +6,63 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from numroberta import warn
-from numroberta.checkpoint import refuse_lone_surrogates
+from numroberta.checkpoint import listed, refuse_lone_surrogates
 
 Pair = tuple[str, str]
 TextOrPair = str | Pair | dict[str, str]
 
 
 def texts_of(given: object, name: str) -> Iterable[Any]:
-    """The items of an argument that is one text or any iterable of them; what each item is, is not looked at."""
+    """The items of an argument that is one text or any iterable of them; what each item is, is not looked at.
+
+    A Series, an array of NumPy or Arrow and a generator are iterables.  Raises TypeError for what has several columns:
+    its items would be their names.
+    """
     if isinstance(given, str):
         return [given]
+    names = _columns(given)
+    if names is not None:
+        column = next((name for name in names if name in ("text", "sentence")), next(iter(names), "text"))
+        raise TypeError(
+            f"{name} is {_kind(given)} of {listed(map(repr, names)) or 'nothing'}: give the texts of one of them, "
+            f"{name}[{column!r}]"
+        )
+    if hasattr(given, "to_pylist"):  # pyarrow's arrays, whose items are no strings
+        return given.to_pylist()
+    if getattr(given, "ndim", 1) > 1:
+        raise TypeError(f"{name} is an array of shape {given.shape}, expected one dimension: ravel() makes it one")  # type: ignore[attr-defined]
     if isinstance(given, bytes) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
         raise TypeError(f"{name} is {_kind(given)}, expected a string or a list of strings")
     return given
+
+
+def _columns(given: object) -> list[Any] | None:
+    """The names of what has columns: a frame of pandas, polars or Spark, an Arrow table, a dict; None of what has none.
+
+    >>> _columns({"id": [1, 2], "text": ["a", "b"]}), _columns(["a", "b"])
+    (['id', 'text'], None)
+    """
+    if isinstance(given, Mapping):
+        return list(given)
+    for attribute in ("column_names", "columns"):  # Arrow's `columns` are arrays
+        if hasattr(type(given), attribute):  # of the class: an attribute of a Series may be one of its items
+            return list(getattr(given, attribute))
+    return None
+
+
+def is_missing(text: object) -> bool:
+    """Whether this stands for no text: None, NaN, or what pandas has for it."""
+    return text is None or (isinstance(text, float) and text != text) or type(text).__name__ in ("NAType", "NaTType")
+
+
+def refuse_missing(texts: Sequence[object], name: str) -> None:
+    """Raises TypeError with the index of the first text that is missing, and the way out."""
+    missing = [index for index, text in enumerate(texts) if not isinstance(text, str) and is_missing(text)]
+    if missing:
+        raise TypeError(
+            f"{name}[{missing[0]}] is {_kind(texts[missing[0]])}, expected a string (missing in all: "
+            f"{len(missing):,}); missing='zero' or missing='nan' gives such a vector to a text that is missing"
+        )
 
 
 def check_texts(texts: Sequence[object], name: str, first: int = 0) -> None:
@@ -74,4 +118,6 @@ def warn_of_cuts(cut: int, texts: int, left_out: int, max_length: int) -> None:
 
 
 def _kind(given: object) -> str:
-    return "a 0-dimensional array" if getattr(given, "ndim", None) == 0 else type(given).__name__
+    if getattr(given, "ndim", None) == 0:
+        return "a 0-dimensional array"
+    return "NaN" if isinstance(given, float) and given != given else type(given).__name__

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from numroberta.arithmetic import PRECISIONS, normalize, one_of, pool, quantize
 from numroberta.model.bar import progress
 from numroberta.model.blocks import Block, blocks, characters, merged, tokenized, with_positions
-from numroberta.model.options import EncodeOptions
-from numroberta.model.texts import check_texts, texts_of, warn_of_cuts
+from numroberta.model.options import MISSING, EncodeOptions
+from numroberta.model.texts import check_texts, is_missing, refuse_missing, texts_of, warn_of_cuts
 
 if TYPE_CHECKING:
     from numroberta.model.text_encoder import TextEncoder
@@ -94,10 +94,14 @@ class Embedder:
         if self.long == "error" and any(block.beyond):
             i = next(i for i, beyond in enumerate(block.beyond) if beyond)
             raise ValueError(f"{name}[{self.texts + i}] {self.too_long(block.tokens[i])}")
-        self.texts += len(texts)
+        self.count(block)
+        return block
+
+    def count(self, block: Block) -> None:
+        """Add a block to what `warn_of_cuts` tells."""
+        self.texts += len(block.tokens)
         self.cut += sum(map(bool, block.beyond))
         self.left_out += sum(block.beyond)
-        return block
 
     def too_long(self, tokens: int) -> str:
         """Why long="error" refuses a text."""
@@ -131,6 +135,14 @@ def encode(
         )
     one_of("precision", precision, PRECISIONS)
     texts = list(texts_of(sentences, "sentences"))
+    if options.missing is None:
+        refuse_missing(texts, "sentences")
+    if options.missing == "nan" and precision != "float32":
+        raise ValueError(
+            f"missing='nan' with precision={precision!r}: such numbers have no NaN; missing='zero' has one"
+        )
+    present = np.array([not is_missing(text) for text in texts], bool)
+    texts = [text if there else "" for text, there in zip(texts, present, strict=True)]
     embedder = Embedder(encoder, options)
     if output_value == "token_embeddings":
         rows = _token_embeddings(embedder, texts, precision, show_progress_bar)
@@ -142,8 +154,12 @@ def encode(
             vectors[done : done + len(some)] = embedder.compute(embedder.checked(some, "sentences"))
             advance(len(some))
     embedder.warn_of_cuts()
+    if not present.all():
+        vectors[~present] = MISSING[options.missing or "zero"]
     if precision != "float32":
-        vectors = quantize(vectors, precision)
+        own = quantize(vectors[present], precision)  # what is missing is in no range
+        vectors = np.zeros((len(texts), own.shape[1]), own.dtype)
+        vectors[present] = own
     if isinstance(sentences, str):
         return vectors[0]
     return vectors if convert_to_numpy else list(vectors)
@@ -164,7 +180,7 @@ def vectors_of_ids(embedder: Embedder, ids: Sequence[Sequence[int]]) -> Array:
 
 def _token_embeddings(embedder: Embedder, texts: Sequence[object], precision: str, show: bool) -> list[Array]:
     """The vectors of each text's tokens, (tokens, hidden); of one precision, whose ranges are those of all tokens."""
-    for option in ("pooling", "normalize_embeddings", "truncate_dim"):
+    for option in ("pooling", "normalize_embeddings", "truncate_dim", "missing"):
         if value := getattr(embedder.options, option):
             raise ValueError(
                 f"{option}={value!r} is for one vector per text: it does nothing with output_value='token_embeddings'"

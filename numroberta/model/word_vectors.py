@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numroberta import computed_once
 from numroberta.arithmetic import Roberta, TextOutput, fixed_order, one_of
 from numroberta.model.blocks import BLOCK, with_positions
 from numroberta.model.options import check_whole
@@ -38,12 +38,12 @@ class WordEmbedder:
         self.model, self.tokenizer = model, tokenizer
         self.before, self.after = tokenizer.around  # [<s>], [</s>]
 
-    @cached_property
+    @computed_once
     def word_tokenizer(self) -> Tokenizer:
         """The tokenizer that puts a space in front of each word."""
         return self.tokenizer.for_words()
 
-    @cached_property
+    @computed_once
     def blanks(self) -> set[int]:
         """The ids of the pieces that are only that space."""
         return {number for token in BLANKS if (number := self.tokenizer.token_to_id(token)) is not None}

@@ -61,11 +61,7 @@ def locate_model(model: str | os.PathLike[str], revision: str | None = None) -> 
     Tokenizer.load(checkpoint.model_folder)
     if distributed:
         return ModelLocation(distributed, distributed=True)
-    if name == "tiny":
-        return ModelLocation(name)
-    if os.path.isdir(os.path.expanduser(name)):
-        return ModelLocation(os.path.abspath(os.path.expanduser(name)))
-    return ModelLocation(name, checkpoint.folder.name)  # the hub's cache calls a folder by its commit
+    return ModelLocation(*checkpoint.origin)
 
 
 def hub_name(name: str, language: str | None) -> str:

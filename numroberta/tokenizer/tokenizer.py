@@ -21,11 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, overload
 
+from numroberta import computed_once
 from numroberta.checkpoint import refuse_lone_surrogates
 from numroberta.tokenizer.backends import PythonBackend, TokenizersBackend, Tokens, trimmed
 from numroberta.tokenizer.bpe import to_text
@@ -146,7 +146,7 @@ class Tokenizer:
         backend: Backend = "python" if self.backend == "python" else "tokenizers"
         return Tokenizer(replace(self._spec, add_prefix_space=True), backend)
 
-    @cached_property
+    @computed_once
     def _token_of(self) -> dict[int, str]:
         return {number: token for token, number in self._id_of.items()}
 
@@ -155,7 +155,7 @@ class Tokenizer:
         """ "python" or "tokenizers"."""
         return self._backend.name
 
-    @cached_property
+    @computed_once
     def ids(self) -> list[int]:
         """Every id that has a token, in order: a padded vocabulary leaves some out."""
         return sorted(self._id_of.values())

@@ -127,12 +127,41 @@ def quiet(embed, small):
     assert embed("the sand", "-o", embed.folder / "b.npy", "-q") == ("", "")
 
 
+def jsonl(embed, small):
+    """The lines of a .jsonl output, of files and of texts, to standard output; so does -o -."""
+    embed("-f", embed.folder / "in.jsonl", "-o", embed.folder / "a.jsonl", "--long", "split")
+    lines = (embed.folder / "a.jsonl").read_text()
+    assert embed("-f", embed.folder / "in.jsonl", "--jsonl", "--long", "split") == (lines, "")
+    assert embed("-f", embed.folder / "in.jsonl", "-o", "-", "--long", "split") == (lines, "")
+    assert [json.loads(line)["text"] for line in embed(*TEXTS[:2], "--jsonl").out.splitlines()] == TEXTS[:2]
+    assert "1 of 3 texts have more than 64 tokens" in embed("-f", embed.folder / "in.jsonl", "--jsonl").err
+    (embed.folder / "in.jsonl").write_text('{"text": "the sand"}\n{}\n')
+    assert embed("-f", embed.folder / "in.jsonl", "--jsonl", code=2).err.startswith("numroberta: ")
+    skipped = embed("-f", embed.folder / "in.jsonl", "--jsonl", "--errors", "skip")
+    assert not any(json.loads(skipped.out.splitlines()[1])["embedding"])
+    assert "line 2: no field 'text', but none: choose one with --field: skipped" in skipped.err
+
+
+def json_(embed, small):
+    """One list, whatever the number of blocks."""
+    (embed.folder / "in.jsonl").write_text("".join(json.dumps({"text": str(i)}) + "\n" for i in range(1030)))
+    printed = embed("-f", embed.folder / "in.jsonl", "-o", "-", "--json").out
+    assert [row["text"] for row in json.loads(printed)] == [str(i) for i in range(1030)]
+    vectors = [row["embedding"] for row in json.loads(embed(*TEXTS[:2], "--json").out)]
+    np.testing.assert_allclose(vectors, small.encode(TEXTS[:2]), rtol=0, atol=1e-6)
+    (embed.folder / "in.jsonl").write_text("")
+    assert embed("-f", embed.folder / "in.jsonl", "--json").out == "[]\n"
+    assert "--json and --jsonl print the vectors: leave out -o x.npy" in embed("a", "--json", "-o", "x.npy", code=2).err
+    assert "embed: --resume would do nothing without -o OUT" in embed("a", "--json", "--resume", code=2).err
+
+
 CASES = {
     "texts": TEXT,
     "files": files_,
+    "json": json_,
     **{
         case.__name__: case
-        for case in (output, pooling, normalize, dtype, field, format, long, errors, resume, overwrite, quiet)
+        for case in (output, jsonl, pooling, normalize, dtype, field, format, long, errors, resume, overwrite, quiet)
     },
 }
 OF_EVERY_MODEL = {"model", "revision", "threads", "deterministic", "reproducible", "low_memory"}  # see test_options.py

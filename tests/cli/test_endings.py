@@ -49,7 +49,7 @@ def in_shell(line, folder, **environment):
         (["trace", "the", "-o", "a.npz"], r"a\.npz: expected a name that ends in \.safetensors"),
         (["tag", "the"], "has no head for token classification"),
         (["answer", "Who?", "--context", "She."], "has no head"),
-        ([], "COMMAND"),
+        (["--"], "COMMAND"),
     ],
 )
 def test_bad_input_ends_with_2_and_a_sentence(command, arguments, message):

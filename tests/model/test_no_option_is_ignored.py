@@ -110,6 +110,9 @@ CASES = {
         ),
         "convert_to_tensor": Case((TEXTS,), (False, True), refuses_second("needs PyTorch")),
         "device": Case((TEXTS,), ("cpu", "cuda"), refuses_second("computes on the CPU")),
+        "missing": Case(
+            ([*TEXTS, None],), ("zero", "nan"), lambda a, b: np.isnan(b.result - a.result).any(1).sum() == 1
+        ),
         "refused": Case((TEXTS,), ({}, {"task": "query"}), refuses_second("no argument 'task'")),
     },
     "encode_stream": {

@@ -1,0 +1,54 @@
+"""What the command line says to who is nearly right."""
+
+import pytest
+
+import numroberta
+
+
+def test_without_arguments_it_prints_the_help(command):
+    assert command().out == command("--help").out
+    assert "COMMAND" in command().out
+
+
+def test_it_knows_its_version(command):
+    assert command("--version").out == f"numroberta {numroberta.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (["embd", "a text"], "did you mean embed?"),
+        (["embed", "a text", "--poling", "mean"], "unrecognized arguments: --poling mean; did you mean --pooling?"),
+        (["embed", "a text", "--poling=mean"], "unrecognized arguments: --poling=mean; did you mean --pooling?"),
+        (["embed", "a text", "--pooling", "maen"], "did you mean mean?"),
+        (["finetune", "classfy"], "did you mean classify?"),
+        (["finetune", "classify", "--data", "a", "--out", "b", "--learnig-rate", "1"], "did you mean --learning-rate?"),
+        (["embed", "a text", "--model", "tinny"], "did you mean tiny?"),
+        (["embed", "a text", "--model", "distilroberta_base"], "did you mean distilroberta-base?"),
+        (["embed", "a text", "--model", "./modle"], "did you mean ./model?"),
+    ],
+)
+def test_what_it_does_not_know_gets_a_near_match(command, given, error, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    assert command(*given, code=2).err.endswith(f"{error}\n")
+
+
+def test_an_option_that_is_like_no_other_gets_none(command):
+    assert command("embed", "a text", "--xyzzy", code=2).err.endswith("error: unrecognized arguments: --xyzzy\n")
+
+
+def test_the_name_of_a_file_as_a_text_is_embedded_with_a_warning_that_has_the_command(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my notes.txt").write_text("A man is playing a guitar.\n")
+    said = "numroberta: the text 'my notes.txt' is the name of a file, which is not read: numroberta "
+    for arguments, meant in (
+        (["embed", "my notes.txt"], "embed -f 'my notes.txt' -o vectors.npy"),
+        (["embed", "my notes.txt", "--jsonl"], "embed -f 'my notes.txt' -o vectors.npy"),
+        (["embed", "my notes.txt", "-o", "a.npy", "-q"], "embed -f 'my notes.txt' -o vectors.npy"),
+        (["tokenize", "my notes.txt"], "… - < 'my notes.txt'"),
+    ):
+        printed = command(*arguments, code=None)
+        assert (printed.code, printed.err) == (0, f"{said}{meant} reads it\n")
+        assert "-q" in arguments or "notes" in printed.out
