@@ -15,7 +15,7 @@ from conftest import ROOT
 import numroberta
 
 # A wing whose classes are another library's: its door says what to install where that is missing.
-ITS_LIBRARY = {"spark": {"pyspark", "pandas"}}
+ITS_LIBRARY = {"spark": {"pyspark", "pandas"}, "serving": {"starlette", "uvicorn"}}
 
 SENTENCES = ["A man is playing a guitar.", "Someone plays an instrument."]
 
