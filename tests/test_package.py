@@ -16,7 +16,7 @@ import numroberta
 
 # A wing whose classes are another library's: its door says what to install where that is missing.
 # An adapter imports it inside `with needs(…)`, which does that.
-ITS_LIBRARY = {"spark": {"pyspark", "pandas"}}
+ITS_LIBRARY = {"spark": {"pyspark", "pandas"}, "serving": {"starlette", "uvicorn"}}
 
 SENTENCES = ["A man is playing a guitar.", "Someone plays an instrument."]
 

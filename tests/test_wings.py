@@ -12,6 +12,7 @@ PACKAGE = ROOT / "numroberta"
 FLOORS = (
     "__main__",
     "cli",
+    "serving",
     "spark",
     "adapters",
     "view",
@@ -107,8 +108,8 @@ def test_the_textbook_imports_nothing_but_numpy():
 
 def test_a_door_loads_what_it_names():
     for wing in FLOORS[2:]:
-        if wing == "spark":
-            continue  # it needs PySpark: tests/spark
+        if wing in ("spark", "serving"):
+            continue  # they need PySpark and Starlette: tests/spark, tests/serving
         module = __import__(f"numroberta.{wing}", fromlist=["_"])
         for name in offered(wing):
             assert getattr(module, name) is not None

@@ -205,19 +205,22 @@ def _member(tasks: SimpleQueue[Any]) -> None:
         del task
 
 
-_idle: dict[tuple[int, str], Team] = {}  # one team of a kind is kept for the next call
+_idle: dict[tuple[int, str], list[Team]] = {}  # kept for the next calls: of a kind as many as were at work at once
 
 
 @contextmanager
 def team(size: int, dtype: DTypeLike) -> Iterator[Team]:
-    """A team of this size: the one that an earlier call has left, or a new one.
+    """A team of this size: one that an earlier call has left, or a new one.
 
     Whatever is raised inside, the team is ended, not kept: it might still be at work.
     """
     kind = size, np.dtype(dtype).name
-    members = _idle.pop(kind, None)
+    idle = _idle.setdefault(kind, [])
+    members = None
     try:
-        if members is None:
+        try:
+            members = idle.pop()
+        except IndexError:
             members = Team(size, dtype)
             members.run(lambda part, scratch: blas.touch_workspace(dtype), [slice(i, i + 1) for i in range(size)])
         yield members
@@ -225,7 +228,7 @@ def team(size: int, dtype: DTypeLike) -> Iterator[Team]:
         if members:
             members.end()
         raise
-    _idle[kind] = members
+    idle.append(members)
 
 
 if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads

@@ -4,6 +4,7 @@ A file holds a command or a family of commands, each with its arguments beside i
 
 embed       texts to vectors, printed or written to a file
 search      the embedded texts nearest to a query
+serve       models behind HTTP
 tokenize    what the model reads in place of a text
 info        what a checkpoint consists of
 convert     a model as a new folder

@@ -59,6 +59,11 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser, dtypes: Sequence[str] = ("float32", "float64")) -> None:
     """The options of every command that computes with a model."""
     add_model_name(parser)
+    add_arithmetic(parser, dtypes)
+
+
+def add_arithmetic(parser: argparse.ArgumentParser, dtypes: Sequence[str] = ("float32", "float64")) -> None:
+    """How it is computed, and with how much of the computer."""
     add_dtype(parser, dtypes)
     parser.add_argument(
         "--deterministic", action="store_true", help="the same bits in any batch, on any number of cores"

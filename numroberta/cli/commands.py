@@ -16,6 +16,7 @@ from numroberta.cli.fingerprint import add_fingerprint
 from numroberta.cli.heads import add_answer, add_classify, add_fill_mask, add_tag, add_words
 from numroberta.cli.info import add_info
 from numroberta.cli.search import add_search
+from numroberta.cli.serve import add_serve
 from numroberta.cli.tokenize import add_tokenize
 from numroberta.cli.view import add_view
 
@@ -23,6 +24,7 @@ from numroberta.cli.view import add_view
 COMMANDS = (
     add_embed,
     add_search,
+    add_serve,
     add_tokenize,
     add_info,
     add_view,

@@ -39,7 +39,7 @@ class Embedder:
             settings.require_vectors()
         before, after = encoder.tokenizer.around  # <s>, </s>
         self.tail = len(after)
-        self.head = len(self._ids([""])[0]) - self.tail if self.prompt else len(before)  # <s> and the prompt
+        self.head = len(self.ids([""])[0]) - self.tail if self.prompt else len(before)  # <s> and the prompt
         self.skip = self.head if self.prompt and not settings.include_prompt else 0
         self.texts = self.cut = self.left_out = 0
 
@@ -47,14 +47,14 @@ class Embedder:
         """Token ids of a block; `beyond` says which texts were too long."""
         return tokenized(
             texts,
-            self._ids,
+            self.ids,
             max_length=self.encoder.max_length,
             head=self.head,
             tail=self.tail,
             split=self.long == "split",
         )
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Uncut, with the prompt, in the case the model wants."""
         if self.prompt:
             texts = [self.prompt + text for text in texts]

@@ -138,8 +138,8 @@ OWN = {
     ),
 }
 
-# What these have of their own is held beside what they do: in tests/corpus and tests/training.
-HELD_ELSEWHERE = {"embed", "search", "finetune"}
+# What these have of their own is held beside what they do: in tests/corpus, tests/training and tests/serving.
+HELD_ELSEWHERE = {"embed", "search", "finetune", "serve"}
 
 # What `load` must be given for each option that says how a model computes.
 LOADED = {
@@ -152,6 +152,7 @@ LOADED = {
 LOADING = {  # the shortest command line of each command that loads a model
     "embed": ["a"],
     "search": ["a", "--vectors", "DIR/v.npy", "--texts", "PRINT"],
+    "serve": [],
     "view": ["a"],
     "fill-mask": ["<mask>"],
     "classify": ["a"],

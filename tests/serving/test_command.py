@@ -1,0 +1,124 @@
+"""`numroberta serve` as a process: what it prints, whom it answers, and how it ends."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+pytest.importorskip("uvicorn", reason="needs a web server: pip install '.[serve]'")
+
+
+@contextlib.contextmanager
+def started(*arguments, **environment):
+    """A running `numroberta serve` at a free port: (process, its port, the line that it printed)."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "numroberta", "serve", "--port", "0", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stdout.readline()
+        yield process, int(line.rpartition(":")[2]) if line else 0, line
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def connected(server):
+    return type(server)
+
+
+def test_it_says_what_it_serves_and_where_answers_and_ends_when_it_is_told_to(connected, tiny):
+    with started() as (process, port, line):
+        assert line == f"tiny at http://127.0.0.1:{port}\n"
+        answer = connected(port).ask("/embed", {"inputs": "a text"})
+        np.testing.assert_allclose(answer.json[0], tiny.encode("a text", normalize_embeddings=True), atol=1e-6)
+        process.terminate()
+        assert process.wait(10) == 0
+        assert process.stderr.read() == ""
+
+
+def test_its_options_say_who_may_ask_and_how_much(connected, small_folder):
+    options = ["--model", "tiny", "--model", small_folder, "--api-key", "k", "--cors", "https://example.org"]
+    limits = ["--queue", "50", "--auto-truncate", "--host", "0.0.0.0"]
+    with started(*options, *limits) as (process, port, line):
+        assert line.startswith(f"tiny, {small_folder.name} at http://0.0.0.0:")
+        client = connected(port)
+        key = {"Authorization": "Bearer k", "Origin": "https://example.org"}
+        assert client.ask("/v1/models").status == 401
+        listed = client.ask("/v1/models", headers=key)
+        assert [model["id"] for model in listed.json["data"]] == ["tiny", small_folder.name]
+        assert listed.headers["access-control-allow-origin"] == "https://example.org"
+        assert client.ask("/v1/embeddings", {"input": "word " * 60}, key).status == 400  # more than may wait
+        long = {"input": "word " * 100, "model": small_folder.name}
+        assert "50 are taken" in client.ask("/v1/embeddings", long, key).json["error"]["message"]
+        process.terminate()
+        assert process.wait(10) == 0
+        assert process.stderr.read() == ""
+
+
+def test_beyond_this_computer_it_warns_where_no_key_is_asked_for(connected):
+    with started("--host", "0.0.0.0") as (process, _, _):
+        process.terminate()
+        assert "without a key: anybody there can ask" in process.stderr.read()
+    with started(NUMROBERTA_API_KEY="from the environment") as (_, port, _):
+        assert connected(port).ask("/v1/models").status == 401
+        assert connected(port).ask("/v1/models", headers={"api-key": "from the environment"}).status == 200
+
+
+def test_a_port_that_is_taken_is_a_sentence(server):
+    with started("--port", server.port) as (process, _, _):
+        assert process.wait(10) == 2
+        assert process.stderr.read().startswith(f"numroberta: cannot listen at 127.0.0.1, port {server.port}: ")
+
+
+def test_told_to_end_it_answers_what_it_has_accepted_and_refuses_the_rest(connected):
+    texts = ["word " * 400] * 8
+    with started("--threads", 1) as (process, port, _), ThreadPoolExecutor(4) as pool:
+        other = connected(port)
+        assert other.ask("/ready").status == 200
+        accepted = [pool.submit(connected(port).ask, "/embed", {"inputs": texts}) for _ in range(3)]
+        time.sleep(0.5)
+        process.terminate()
+        time.sleep(0.2)
+        refused = other.ask("/embed", {"inputs": "late"})
+        assert (refused.status, refused.json["error_type"]) == (503, "Unhealthy")
+        assert other.ask("/ready").status == 503
+        assert other.ask("/health").status == 200
+        for answer in accepted:
+            assert answer.result().status == 200
+            assert len(answer.result().json) == 8
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("how", ["a second signal", "the end of --grace"])
+def test_it_ends_at_once_when_told_twice_and_when_its_time_is_over(connected, how):
+    texts = ["word " * 400] * 240
+    again = how == "a second signal"
+    with started("--threads", 1, "--grace", 60 if again else 0.3) as (process, port, _), ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(connected(port).ask, "/embed", {"inputs": texts})
+        time.sleep(0.5)
+        process.terminate()
+        time.sleep(0.2)
+        if again:
+            assert process.poll() is None
+            process.terminate()
+        start = time.monotonic()
+        assert process.wait(10) == 128 + signal.SIGTERM
+        assert time.monotonic() - start < (0.5 if again else 3)
+        if again:
+            with pytest.raises(OSError):  # noqa: PT011
+                asked.result()
+        else:
+            assert (asked.result().status, asked.result().json["error_type"]) == (503, "Unhealthy")
