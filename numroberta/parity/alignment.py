@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from numroberta.parity.files import Recording
 from numroberta.parity.layouts import arrangements
-from numroberta.parity.names import EMBEDDING, POOLED, in_order
+from numroberta.parity.names import EMBEDDING, INPUT, POOLED, in_order
 
 Array = NDArray[Any]
 
+MOST_TOKENS = 1024  # in a text; no RoBERTa reads more
 NOWHERE = -1  # the column of the reference from which padding comes that the reference does not have
 
 
@@ -35,13 +36,15 @@ def aligned(reference: Recording, mine: Recording) -> tuple[Recording, str]:
             return rearranged(reference, rows, columns), note(rows, columns, len(ids))
     if all(fits(reference, mine, name) for name in shared):
         return reference, ""
-    best, least = (reference, ""), (sum(not fits(reference, mine, name) for name in shared), np.inf)
-    for rows, columns in selections(mask, mine, shared):
-        candidate = rearranged(reference, rows, columns)
+    best, least = None, (sum(not fits(reference, mine, name) for name in shared), np.inf)
+    needed = {*shared, *INPUT} & reference.tensors.keys()
+    compared = Recording({name: reference.tensors[name] for name in needed}, reference.metadata)
+    for rows, columns in selections(mask, reference, mine, shared):
+        candidate = rearranged(compared, rows, columns)
         badness = sum(not fits(candidate, mine, name) for name in shared), error(candidate, mine, shared)
         if badness[0] < least[0] or (badness[0] == least[0] and badness[1] < least[1] and least[1] < np.inf):
-            best, least = (candidate, note(rows, columns, len(ids))), badness
-    return best
+            best, least = (rows, columns), badness
+    return (rearranged(reference, *best), note(*best, len(ids))) if best else (reference, "")
 
 
 def by_tokens(ids: Array, mask: Array, theirs: Array) -> tuple[list[int], Array] | None:
@@ -58,11 +61,22 @@ def by_tokens(ids: Array, mask: Array, theirs: Array) -> tuple[list[int], Array]
     return rows, columns
 
 
-def selections(mask: Array, mine: Recording, shared: Sequence[str]) -> Iterator[tuple[list[int], Array]]:
+def widths(reference: Recording, mine: Recording, shared: Sequence[str]) -> set[int]:
+    """How many tokens wide mine's batch may be, by the size of each tensor of all texts."""
+    found = set()
+    for name in shared:
+        shape, size = reference.tensors[name].shape, mine.tensors[name].size
+        if len(shape) == 3 and size % (shape[0] * shape[2]) == 0:
+            found.add(size // (shape[0] * shape[2]))
+    return {width for width in found if width <= MOST_TOKENS}
+
+
+def selections(
+    mask: Array, reference: Recording, mine: Recording, shared: Sequence[str]
+) -> Iterator[tuple[list[int], Array]]:
     """Rows and columns that mine may hold: all texts padded otherwise, each text alone, the first few."""
     count, width = mask.shape
-    lengths = {n for name in shared for n in mine.tensors[name].shape}
-    for wider in sorted(n for n in lengths if n > mask.sum(1).max() and n not in (width,)):
+    for wider in sorted(n for n in widths(reference, mine, shared) if n > mask.sum(1).max() and n != width):
         for left in (False, True):
             yield list(range(count)), padded(mask, range(count), wider, left)
     for i in range(count):

@@ -284,10 +284,8 @@ class Bench:
     def follows(self, later: Wrong, before: Mapping[str, Array], made: tuple[Mistake, ...]) -> bool:
         """Whether a value is what comes of mine's own values before it, with these mistakes."""
         forward = Forward(self.inputs, before, *made)
-        try:
-            with np.errstate(all="ignore"):
-                expected = forward[later.name]
-        except (ValueError, IndexError, KeyError):
+        expected = forward.attempt(later.name)
+        if expected is None:
             return False
         value = later.value
         if kind_of(later.name) == SCORES:

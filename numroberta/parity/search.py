@@ -229,13 +229,9 @@ class Search:
         first = min(firsts, default=(9, 0, 0))
         shared = {name: value for name, value in sound.computed.items() if in_order(name) < first}
         forward = Forward(self.inputs, {**known, **shared}, *mistakes, *self.made)
-        try:
-            with np.errstate(all="ignore"):
-                if self.wrong.name == self.last_output and len(forward.order) != self.inputs.layers:
-                    return forward, forward.last
-                return forward, forward[self.wrong.name]
-        except (ValueError, IndexError, KeyError):
-            return None
+        shorter = self.wrong.name == self.last_output and len(forward.order) != self.inputs.layers
+        value = forward.attempt(forward.last_name if shorter else self.wrong.name)
+        return None if value is None else (forward, value)
 
     def error(self, forward: Forward, expected: Array) -> float:
         """The distance of mine from this value."""
@@ -253,7 +249,10 @@ class Search:
     def acceptable(self, tries: list[Try], before: float) -> list[Try]:
         """The mistakes that explain the value, which are those nearest to it."""
         best = min((each.error for each in tries), default=np.inf)
-        if best > max(min(self.wrong.tolerance, before * LEFT), before * NOTHING_LEFT):
+        allowed = self.wrong.tolerance
+        if np.isfinite(before):
+            allowed = max(min(allowed, before * LEFT), before * NOTHING_LEFT)
+        if best > allowed:
             return []
         return [each for each in tries if each.error <= best * SAME + ROUNDING_ERROR][:MOST_ALIKE]
 
@@ -287,10 +286,8 @@ class Search:
         forward = Forward(self.inputs, known, mistake, *self.made)
         again = False
         for number, later in enumerate(self.later):
-            try:
-                with np.errstate(all="ignore"):
-                    expected = forward[later.name]
-            except (ValueError, IndexError, KeyError):
+            expected = forward.attempt(later.name)
+            if expected is None:
                 return number, again
             where = counted(later.name, expected.shape, forward.inputs.attention_mask != 0)
             if distance(later.value, expected, where) > later.tolerance:
@@ -408,9 +405,12 @@ def hidden_mistake(
             if not mistake.kinds & kinds:
                 continue
             budget.count(name)
+            value = Forward(inputs, before, mistake).attempt(name)
+            if value is None or value.shape != expected.shape:
+                continue
+            effect = (value - expected)[where]
             with np.errstate(all="ignore"):
-                effect = (Forward(inputs, before, mistake)[name] - expected)[where]
-            square = float(effect @ effect)
+                square = float(effect @ effect)
             if not np.isfinite(square) or square == 0:
                 continue
             share = float(error @ effect) / square

@@ -129,6 +129,14 @@ class Forward:
             self.computed[name] = self._step(name)(self, name)
         return self.computed[name]
 
+    def attempt(self, name: str) -> Array | None:
+        """The activation, or None where the mistakes cannot be made with these weights, tokens and shapes."""
+        try:
+            with np.errstate(all="ignore"):
+                return self[name]
+        except (ValueError, IndexError, KeyError, ArithmeticError, MemoryError):
+            return None
+
     def _step(self, name: str) -> Step:
         kind, layer = kind_of(name), layer_of(name)
         for mistake in self.mistakes:
@@ -167,9 +175,14 @@ class Forward:
         return self[f"encoder.layer.{number - 1}.output" if number else "embeddings"]
 
     @property
+    def last_name(self) -> str:
+        """The name of the last hidden state."""
+        return f"encoder.layer.{len(self.order) - 1}.output" if self.order else "embeddings"
+
+    @property
     def last(self) -> Array:
         """The last hidden state."""
-        return self[f"encoder.layer.{len(self.order) - 1}.output"]
+        return self[self.last_name]
 
     def hidden_state(self, number: int) -> Array:
         """A hidden state by its number: 0 the embeddings, −1 the last."""

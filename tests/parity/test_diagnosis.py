@@ -138,6 +138,31 @@ def test_an_unpadded_batch_comes_with_a_warning(case):
     assert case.compare(case.reference).remark == ""
 
 
+@pytest.mark.parametrize("name", ["tanh GELU", "no mask"])
+def test_a_model_without_heads_is_diagnosed_too(tmp_path, name):
+    case = Case(random_model.write(tmp_path))
+    acts = case.port(name)
+    assert PLANTS[name].words.search(said(case.compare(acts)))
+    narrow = {each: v.astype(np.float16) for each, v in acts.items() if each.startswith(("encoder", "embeddings"))}
+    assert "GELU" in case.compare(narrow).remark or not case.compare(narrow).alike
+
+
+@pytest.mark.parametrize("damage", ["a feature less", "a token more", "infinite", "no number"])
+def test_a_dump_that_cannot_be_right_is_not_explained_by_a_mistake(case, damage):
+    mine = dict(case.port())
+    value = mine[LAST].copy()
+    if damage == "a feature less":
+        mine[LAST] = value[..., 1:]
+    elif damage == "a token more":
+        mine = {LAST: np.random.default_rng(0).standard_normal((3, value.shape[1] + 70, value.shape[2]))}
+    else:
+        value[:, 1] = np.inf if damage == "infinite" else np.nan
+        mine[LAST] = value
+    comparison = case.compare(mine)
+    assert not comparison.alike
+    assert comparison.diagnosis is None or comparison.diagnosis.mistake is None, said(comparison)
+
+
 # --- Sound ports ------------------------------------------------------------------------------------------------
 
 
