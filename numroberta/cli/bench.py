@@ -19,6 +19,9 @@ def add_trace(parsers: Parsers) -> None:
     add_model_name(parser)
     add_dtype(parser)
     add_reproducible(parser)
+    parser.add_argument(
+        "--gradients", choices=["mlm", "classify", "tag", "answer", "embed"], help="a loss, and its gradients, too"
+    )
     parser.set_defaults(run=run_trace)
 
 
@@ -30,7 +33,7 @@ def run_trace(options: argparse.Namespace) -> None:
         raise ValueError(f"--output {options.output}: expected a name that ends in .safetensors")
     texts = list(read_texts(options.texts))
     model = load(options.model, dtype=options.dtype, reproducible=options.reproducible, revision=options.revision)
-    recorded = parity.trace(model, *parity.batch(model, texts))
+    recorded = parity.trace(model, *parity.batch(model, texts), gradients=options.gradients)
     parity.save(options.output, recorded, parity.provenance(model, texts))
     rows, tokens = recorded["input_ids"].shape
     size = f"{counted(rows, 'text')} of up to {counted(tokens, 'token')}"

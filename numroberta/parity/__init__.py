@@ -1,6 +1,7 @@
 """The porter's bench: record every activation, compare another program's with them, name the mistake.
 
 recording        `trace`: every activation by name, and the file that holds them
+loss             what the recorded gradients are of
 files            recordings from files and arrays
 matching         which of the reference's activations each of mine is
 alignment        which texts of the batch mine holds, and its padding

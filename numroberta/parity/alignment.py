@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from numroberta.parity.files import Recording
 from numroberta.parity.layouts import arrangements
-from numroberta.parity.names import EMBEDDING, INPUT, POOLED, in_order
+from numroberta.parity.loss import NO_LABEL
+from numroberta.parity.names import EMBEDDING, INPUT, LABELS, LOSS, POOLED, in_order, is_gradient, is_of_tensor
 
 Array = NDArray[Any]
 
 MOST_TOKENS = 1024  # in a text; no RoBERTa reads more
+EMPTY = {"input_ids": 1, LABELS: NO_LABEL}  # what padding has, if not 0
 NOWHERE = -1  # the column of the reference from which padding comes that the reference does not have
 
 
@@ -24,8 +26,9 @@ def aligned(reference: Recording, mine: Recording) -> tuple[Recording, str]:
     Mine may hold some of the texts, or have been padded to another length or on the other side.
     """
     ids = reference.tensors.get("input_ids")
-    shared = sorted((reference.tensors.keys() & mine.tensors.keys()) - {"input_ids", "attention_mask"}, key=in_order)
-    if ids is None or ids.ndim != 2 or not shared:
+    both = (reference.tensors.keys() & mine.tensors.keys()) - {*INPUT, LOSS}
+    shared = sorted((name for name in both if not is_gradient(name)), key=in_order)
+    if ids is None or ids.ndim != 2:
         return reference, ""
     mask = reference.tensors.get("attention_mask", np.ones_like(ids)) != 0
     theirs = mine.tensors.get("input_ids")
@@ -33,7 +36,7 @@ def aligned(reference: Recording, mine: Recording) -> tuple[Recording, str]:
         found = by_tokens(ids, mask, theirs)
         if found:
             rows, columns = found
-            return rearranged(reference, rows, columns), note(rows, columns, len(ids))
+            return rearranged(reference, rows, columns), note(rows, columns, reference)
     if all(fits(reference, mine, name) for name in shared):
         return reference, ""
     best, least = None, (sum(not fits(reference, mine, name) for name in shared), np.inf)
@@ -44,7 +47,7 @@ def aligned(reference: Recording, mine: Recording) -> tuple[Recording, str]:
         badness = sum(not fits(candidate, mine, name) for name in shared), error(candidate, mine, shared)
         if badness[0] < least[0] or (badness[0] == least[0] and badness[1] < least[1] and least[1] < np.inf):
             best, least = (rows, columns), badness
-    return (rearranged(reference, *best), note(*best, len(ids))) if best else (reference, "")
+    return (rearranged(reference, *best), note(*best, reference)) if best else (reference, "")
 
 
 def by_tokens(ids: Array, mask: Array, theirs: Array) -> tuple[list[int], Array] | None:
@@ -109,7 +112,9 @@ def rearranged(reference: Recording, rows: Sequence[int], columns: Array) -> Rec
     def of(name: str, array: Array) -> Array:
         if array.shape[:2] == (count, width) and not name.startswith(POOLED) and name != EMBEDDING:
             taken = array[rows][numbers, at]  # (b, n, …) -> (rows, width, …)
-            empty = ids[~mask][0] if name == "input_ids" and not mask.all() else 1 if name == "input_ids" else 0
+            empty = EMPTY.get(name, 0)
+            if name == "input_ids" and not mask.all():
+                empty = ids[~mask][0]
             return np.where(here.reshape(*here.shape, *[1] * (array.ndim - 2)), taken, empty).astype(array.dtype)
         if array.ndim == 4 and array.shape[0] == count and array.shape[2:] == (width, width):
             taken = array[rows].transpose(0, 2, 3, 1)[numbers[..., None], at[:, :, None], at[:, None, :]]
@@ -117,7 +122,9 @@ def rearranged(reference: Recording, rows: Sequence[int], columns: Array) -> Rec
             return np.where(both[..., None], taken, 0).transpose(0, 3, 1, 2).astype(array.dtype)
         return array[rows] if len(array) == count else array
 
-    tensors = {name: of(name, array) for name, array in reference.tensors.items()}
+    whole = list(rows) == list(range(count))  # a loss is of all texts together, and so are its gradients
+    kept = {n: array for n, array in reference.tensors.items() if whole or not (is_gradient(n) or n == LOSS)}
+    tensors = {name: array if name == LOSS or is_of_tensor(name) else of(name, array) for name, array in kept.items()}
     tensors.setdefault("attention_mask", here.astype(np.int64))
     tensors["attention_mask"] = np.where(here, mask[rows][numbers, at], 0).astype(np.int64)
     return Recording(tensors, reference.metadata, reference.bfloat16)
@@ -145,8 +152,10 @@ def error(reference: Recording, mine: Recording, names: Sequence[str]) -> float:
     return np.inf
 
 
-def note(rows: Sequence[int], columns: Array, count: int) -> str:
+def note(rows: Sequence[int], columns: Array, reference: Recording) -> str:
     """What a reader should know of the rearrangement."""
+    count = len(reference.tensors["input_ids"])
     if list(rows) == list(range(count)):
         return f"mine is padded to {columns.shape[1]} tokens"
-    return f"mine holds only text{'s' * (len(rows) > 1)} {', '.join(map(str, rows))} of the reference's {count}"
+    some = f"mine holds only text{'s' * (len(rows) > 1)} {', '.join(map(str, rows))} of the reference's {count}"
+    return f"{some}: its loss and gradients are not compared, which are of all" if LOSS in reference.tensors else some

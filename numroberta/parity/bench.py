@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -22,17 +22,24 @@ from numroberta.parity.alignment import aligned
 from numroberta.parity.comparison import Comparison, TensorComparison
 from numroberta.parity.files import Recording, load_recording
 from numroberta.parity.layouts import arrangements, swapped, whole_axes
+from numroberta.parity.loss import TASKS
 from numroberta.parity.matching import named_as, with_guessed_pooling
 from numroberta.parity.mistakes import catalogue, numbers
 from numroberta.parity.names import (
     AFTER_LAYERS,
+    GRAD,
     INPUT,
+    LABELS,
     SCORES,
     STATES,
+    WORD,
     in_order,
+    is_gradient,
+    is_of_tensor,
     is_step,
     kind_of,
     layer_of,
+    step_of_gradient,
 )
 from numroberta.parity.search import Budget, Diagnosis, Search, Wrong, hidden_alike, hidden_mistake
 from numroberta.parity.steps import LINEARS, Forward, Inputs, Mistake
@@ -40,6 +47,8 @@ from numroberta.parity.steps import LINEARS, Forward, Inputs, Mistake
 Array = NDArray[Any]
 SMALL = 20_000_000  # parameters
 SECONDS, SECONDS_OF_LARGE = 5.0, 60.0  # for the searches of a comparison, by the size of the model
+LARGE = ("lm_head", f"lm_head{GRAD}", f"{WORD}.weight{GRAD}")  # not looked at after the first that differs
+NOUGHT = 1e3  # a gradient whose terms are so many times larger is rounding
 MOST_FURTHER = 3  # mistakes that are named besides the first
 
 Source = Recording | Mapping[str, ArrayLike] | str | os.PathLike[str]
@@ -185,14 +194,14 @@ class Bench:
     def views(self, name: str, reference: Array, mine: Array) -> Iterator[tuple[Array, str]]:
         """Mine in every way that it may be meant, the plainest first, each with a note on what had to be done."""
         same = mine.shape == reference.shape
-        if same:
-            yield mine, ""
+        if same or mine.size == reference.size == 1:
+            yield mine.reshape(reference.shape), ""
         elif mine.ndim < reference.ndim and reference.shape[reference.ndim - mine.ndim :] == mine.shape:
             yield np.broadcast_to(mine, reference.shape), "one for all texts or tokens"
         ways = (
-            swapped(reference.shape, self.real)
+            swapped(reference.shape, self.real, of_tensor=is_of_tensor(name))
             if same
-            else arrangements(reference.shape, mine.shape, self.heads, self.real)
+            else arrangements(reference.shape, mine.shape, self.heads, self.real, of_tensor=is_of_tensor(name))
         )
         for way in ways:
             yield way.batch_first(mine), f"stored as {way}"
@@ -208,7 +217,7 @@ class Bench:
         with np.errstate(all="ignore"):
             error = np.abs(value - truth)
             error[np.isnan(error)] = np.inf
-            scale = float(np.sqrt(np.mean(np.square(truth)))) if truth.size else 0.0
+            scale = self.scale(name)
             rms = float(np.sqrt(np.mean(np.square(error)))) if truth.size else 0.0
             cosine = float(truth @ value / np.sqrt((truth @ truth) * (value @ value)))
         largest = float(error.max(initial=0.0))
@@ -221,11 +230,25 @@ class Bench:
         relative = rms / scale if scale else (np.inf if rms else 0.0)
         return TensorComparison(name, reference.shape, alike, largest, relative, cosine, worst, tolerance, note)
 
+    @cache  # noqa: B019  (a bench lives as long as its comparison)
+    def scale(self, name: str) -> float:
+        """The RMS of the reference's values; of a bias's gradient, what it would be if its terms did not cancel.
+
+        They may: softmax drops what is added to all scores of a query, so a key's bias has rounding for a gradient.
+        """
+        tensor = self.reference.tensors[name]
+        sizes = [measure.rms(tensor[measure.counted(name, tensor.shape, self.real)])]
+        terms = self.reference.tensors.get(step_of_gradient(name) + GRAD) if name.endswith(f".bias{GRAD}") else None
+        if terms is not None:
+            sizes.append(measure.rms(terms) * float(np.sqrt(terms.size // terms.shape[-1])))
+        return max(sizes)
+
     def diagnose(self, row: TensorComparison) -> tuple[Diagnosis | None, str]:
         """The mistake behind the first difference, or the reason why none can be named."""
         value = self.values[row.name]
         if row.name in INPUT:
-            return None, f"{row.name} differ: both programs must be given the same tokens"
+            what = "labels" if row.name == LABELS else "tokens"
+            return None, f"{row.name} differ: both programs must be given the same {what}"
         here = None if value is None else value[measure.counted(row.name, row.shape, self.real)]
         if here is not None and (np.isnan(here).any() or (np.isinf(here).any() and kind_of(row.name) != SCORES)):
             return None, "mine has values that are no finite numbers"
@@ -250,12 +273,13 @@ class Bench:
         return diagnosis, "; ".join(filter(None, [self.pattern(row.name, value), unfinished]))
 
     def after(self, name: str) -> list[Wrong]:
-        """What mine has after this activation, up to the end of the encoder: less of the heads, which are large."""
+        """What mine has after this one in the same pass, but for what is large, and gradients that are nought."""
         names = list(self.values)
         return [
             Wrong(later, value.astype(np.float64), self.tolerances[later])
             for later, value in list(self.values.items())[names.index(name) + 1 :]
-            if value is not None and is_step(later) and later != "lm_head"
+            if value is not None and is_step(later) and is_gradient(later) == is_gradient(name)
+            if later not in LARGE and self.scale(later) < NOUGHT * measure.rms(self.reference.tensors[later])
         ]
 
     def further(self, name: str, diagnosis: Diagnosis) -> tuple[Diagnosis, ...]:
@@ -301,7 +325,11 @@ class Bench:
             inputs = self.inputs
         except ValueError:
             return ""
-        known = {name: self.wide(name) for name, value in self.values.items() if value is not None and is_step(name)}
+        known = {
+            name: self.wide(name)
+            for name, value in self.values.items()
+            if value is not None and is_step(name) and not is_gradient(name)
+        }
         with one_blas_thread():
             hidden = hidden_mistake(inputs, list(catalogue(inputs, without=numbers)), known, self.budget)
         return f"within the tolerance, but not noise: {hidden}" if hidden else ""
@@ -319,7 +347,13 @@ class Bench:
         return Inputs(
             checkpoint.tensors, self.reference.tensors["input_ids"], self.real, config.num_attention_heads,
             config.layer_norm_eps, config.pad_token_id, sentence.pooling, sentence.steps,
+            self.task, self.reference.tensors.get(LABELS),
         )  # fmt: skip
+
+    @property
+    def task(self) -> str:
+        """What the loss is of, whose gradients the reference has; "" if it has none."""
+        return next((task for task, top in TASKS.items() if top + GRAD in self.reference.tensors), "")
 
     @cached_property
     def catalogue(self) -> list[Mistake]:
@@ -351,7 +385,7 @@ class Bench:
             return f"mine is {factor:.6g} times the reference"
         wrong = counted & (np.abs(mine - reference) > measure.LARGEST_ERROR * tolerance * scale)
         confined = []
-        for axis, (what, _) in enumerate(whole_axes(mine.shape)):
+        for axis, (what, _) in enumerate(whole_axes(mine.shape, is_of_tensor(name))):
             here, possible = (np.unique(np.nonzero(where)[axis]) for where in (wrong, counted))
             if 0 < len(here) <= len(possible) / 2:
                 confined.append(f"{what} {show_ranges(here)}")

@@ -45,10 +45,15 @@ class Arrangement:
         return full.reshape(self.shape)
 
 
-def arrangements(shape: tuple[int, ...], stored: tuple[int, ...], heads: int | None, real: Array) -> list[Arrangement]:
-    """Every arrangement of a `shape` activation that gives an array of the shape `stored`, the plainest first."""
+def arrangements(
+    shape: tuple[int, ...], stored: tuple[int, ...], heads: int | None, real: Array, *, of_tensor: bool = False
+) -> list[Arrangement]:
+    """Every arrangement of a `shape` activation that gives an array of the shape `stored`, the plainest first.
+
+    of_tensor: it is the gradient of a tensor instead, which has no texts and no tokens.
+    """
     found: dict[str, Arrangement] = {}
-    for axes in _batch_first_axes(shape, heads, real):
+    for axes in [whole_axes(shape, of_tensor)] if of_tensor else _batch_first_axes(shape, heads, real):
         for places in permutations(range(len(axes))):
             held = tuple(axes[place] for place in places)
             order = tuple(places.index(i) for i in range(len(axes)))
@@ -58,10 +63,11 @@ def arrangements(shape: tuple[int, ...], stored: tuple[int, ...], heads: int | N
     return list(found.values())
 
 
-def swapped(shape: tuple[int, ...], real: Array) -> list[Arrangement]:
+def swapped(shape: tuple[int, ...], real: Array, *, of_tensor: bool = False) -> list[Arrangement]:
     """The arrangements of whole axes that give the batch-first shape itself, such as keys × queries."""
-    axes = whole_axes(shape)
-    return [a for a in arrangements(shape, shape, None, real) if a.stored != axes and len(a.stored) == len(axes)]
+    axes = whole_axes(shape, of_tensor)
+    found = arrangements(shape, shape, None, real, of_tensor=of_tensor)
+    return [a for a in found if a.stored != axes and len(a.stored) == len(axes)]
 
 
 def _batch_first_axes(shape: tuple[int, ...], heads: int | None, real: Array) -> Iterator[Axes]:
@@ -78,14 +84,17 @@ def _batch_first_axes(shape: tuple[int, ...], heads: int | None, real: Array) ->
             yield (packed, *by_head)
 
 
-def whole_axes(shape: tuple[int, ...]) -> Axes:
-    """The batch-first axes of an activation: what each is, and its length."""
-    names = {
+def whole_axes(shape: tuple[int, ...], of_tensor: bool = False) -> Axes:
+    """The batch-first axes of an activation, or those of a tensor: what each is, and its length."""
+    names: dict[int, tuple[str, ...]] = {
         4: ("texts", "heads", "queries", "keys"),
         3: ("texts", "tokens", "features"),
         2: ("texts", "features"),
-    }.get(len(shape), tuple(f"axis {i}" for i in range(len(shape))))
-    return tuple(zip(names, shape, strict=True))
+    }
+    if of_tensor:
+        names = {2: ("rows", "columns"), 1: ("elements",)}
+    axes = names.get(len(shape), tuple(f"axis {i}" for i in range(len(shape))))
+    return tuple(zip(axes, shape, strict=True))
 
 
 def _merges_into(lengths: list[int], shape: tuple[int, ...]) -> bool:

@@ -15,12 +15,14 @@ from numroberta.arithmetic import POOLINGS
 from numroberta.parity.files import Recording
 from numroberta.parity.names import (
     EMBEDDING,
+    GRAD,
     INPUT,
     LAST,
     LOGITS,
     POOLED,
     from_pattern,
     in_order,
+    is_gradient,
     is_step,
     layer_of,
     some,
@@ -64,6 +66,10 @@ def named_as(reference: Recording, mine: Recording, names: Mapping[str, str]) ->
 
 def unstacked(name: str, array: Array, reference: Recording, layers: int) -> Iterator[tuple[str, Array]]:
     """(usual name, array) of one of my tensors; several where the states of all layers are stacked in one."""
+    if is_gradient(name):
+        for usual, part in unstacked(name.removesuffix(GRAD), array, reference, layers):
+            yield usual + GRAD, part
+        return
     usual = usual_name(name)
     if usual in LAST or usual == "hidden_states":
         state = reference.tensors.get("embeddings")

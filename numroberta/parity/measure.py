@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.parity.names import in_order
+from numroberta.parity.names import in_order, is_gradient, step_of_gradient
 
 Array = NDArray[Any]
 
@@ -37,6 +37,11 @@ def counted(name: str, shape: tuple[int, ...], mask: Array) -> Array:
     return where
 
 
+def rms(values: Array) -> float:
+    """The root of the mean square, 0 of nothing."""
+    return float(np.sqrt(np.mean(np.square(values.astype(np.float64))))) if values.size else 0.0
+
+
 def distance(value: Array, expected: Array, where: Array) -> float:
     """RMS of the difference over RMS of the expected values; infinite where shapes differ or a value is no number."""
     if value.shape != expected.shape:
@@ -53,9 +58,16 @@ def tolerance(name: str, unit: float, layers: int) -> float:
     name: the activation; what comes later in the forward pass may be further off.  unit: eps of the coarsest type that
     the values have been in so far.  layers: how many the model has.
     """
-    stage, layer, _ = in_order(name)
-    depth = 0 if stage == 0 else 1 + layer if stage == 1 else 1 + layers
+    depth = depth_of(step_of_gradient(name), layers)
+    if is_gradient(name):
+        depth = 2 * (1 + layers) - depth
     return float(unit * (RMS_ERROR if unit < 1e-6 else RMS_ERROR_16_BIT) * (1 + depth) ** 0.5)
+
+
+def depth_of(name: str, layers: int) -> int:
+    """How many layers of the forward pass come before an activation, itself included."""
+    stage, layer, _ = in_order(name)
+    return 0 if stage == 0 else 1 + layer if stage == 1 else 1 + layers
 
 
 def unit_of(array: Array) -> float:

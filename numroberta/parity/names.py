@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from functools import cache
 
 LAYER = "encoder.layer.*"
-INPUT = ("input_ids", "attention_mask")
+LAYERS = 1_000  # more than any model has
+LABELS, LOSS = "labels", "loss"  # what was to be predicted, and how wrong the prediction is
+INPUT = ("input_ids", "attention_mask", LABELS)
+GRAD = ".grad"  # after the name of an activation or a tensor: the gradient of the loss with respect to it
 
 QUERY, KEY, VALUE = (f"{LAYER}.attention.self.{part}" for part in ("query", "key", "value"))
 SCORES, PROBS, CONTEXT = (f"{LAYER}.attention.{part}" for part in ("scores", "probs", "context"))
@@ -18,18 +21,20 @@ EMBEDDING = "sentence_embedding"  # sentence-transformers' name for what the fol
 POOLED = "pooled."  # before the name of a pooling
 WORD, POSITION, TOKEN_TYPE = (f"embeddings.{part}_embeddings" for part in ("word", "position", "token_type"))
 
+SUM = ".sum"  # after what a layer norm gives: what it is given, which no recording holds
 STATES = ("embeddings", OUTPUT)  # the kinds of hidden states
 
 # The steps of the forward pass in its order; those of a layer come again in each.
-BEFORE_LAYERS = (WORD, POSITION, TOKEN_TYPE, "embeddings")
+BEFORE_LAYERS = (WORD, POSITION, TOKEN_TYPE, f"embeddings{SUM}", "embeddings")
 IN_LAYERS = (
-    QUERY, KEY, VALUE, SCORES, PROBS, CONTEXT, ATTENTION_DENSE, ATTENTION, WIDE_DENSE, WIDE, OUTPUT_DENSE, OUTPUT,
+    QUERY, KEY, VALUE, SCORES, PROBS, CONTEXT, ATTENTION_DENSE, ATTENTION + SUM, ATTENTION,
+    WIDE_DENSE, WIDE, OUTPUT_DENSE, OUTPUT + SUM, OUTPUT,
 )  # fmt: skip
 AFTER_LAYERS = (
     "pooler.dense", "pooler", "lm_head.dense", "lm_head.layer_norm", "lm_head",
     "classifier.dense", "classifier.out_proj", "classifier", "qa_outputs",
     *(f"{POOLED}{pooling}" for pooling in ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")),
-    EMBEDDING,
+    EMBEDDING, f"{LOSS}.shares", LOSS,
 )  # fmt: skip
 _ORDER = {kind: place for place, kind in enumerate((*BEFORE_LAYERS, *IN_LAYERS, *AFTER_LAYERS))}
 
@@ -58,14 +63,37 @@ def same_layer(name: str, kind: str) -> str:
     return kind.replace(LAYER, ".".join(name.split(".")[:3]))
 
 
+def is_gradient(name: str) -> bool:
+    return name.endswith(GRAD)
+
+
+def is_of_tensor(name: str) -> bool:
+    """Whether it is the gradient of a tensor of the checkpoint, not of an activation."""
+    return name.endswith((f".weight{GRAD}", f".bias{GRAD}"))
+
+
+def step_of_tensor(name: str) -> str:
+    """The step that a tensor of the checkpoint is used in: "…output.LayerNorm.bias" -> "…output"."""
+    return name.rpartition(".")[0].removesuffix(".LayerNorm").removesuffix(".decoder")
+
+
+def step_of_gradient(name: str) -> str:
+    """The step of the forward pass whose derivative is taken: "…output.dense.bias.grad" -> "…output.dense"."""
+    base = name.removesuffix(GRAD)
+    return step_of_tensor(base) if is_of_tensor(name) else base
+
+
 def is_step(name: str) -> bool:
-    """Whether the forward pass has a step of this name."""
-    return kind_of(name) in _ORDER
+    """Whether the forward or the backward pass has a step of this name."""
+    return kind_of(step_of_gradient(name) if is_gradient(name) else name) in _ORDER
 
 
 @cache
 def in_order(name: str) -> tuple[int, int, int]:
-    """Sorts names into the order of the forward pass; names that it does not know come last."""
+    """Sorts names into the order of the forward pass, then the backward pass; what neither knows comes between them."""
+    if is_gradient(name) and is_step(name):
+        stage, number, place = in_order(step_of_gradient(name))
+        return 4, -LAYERS * stage - number, -2 * place + is_of_tensor(name)
     kind = kind_of(name)
     if name in INPUT:
         return -1, 0, INPUT.index(name)
@@ -107,7 +135,11 @@ def usual_name(name: str) -> str:
     'encoder.layer.3.attention.output'
     >>> usual_name("/roberta/encoder/layer.3/attention/self/query/Add_output_0")
     'encoder.layer.3.attention.self.query'
+    >>> usual_name("roberta.encoder.layer.3.output.dense.weight.grad")  # as in PyTorch
+    'encoder.layer.3.output.dense.weight.grad'
     """
+    if is_gradient(name):
+        return usual_name(name.removesuffix(GRAD)) + GRAD
     name = re.sub(r"_output_\d+$", "", name.removeprefix("/")).replace("/", ".")
     name = re.sub(_WRAPPERS, "", name)
     name = re.sub(r"\.(Add|Gemm|LayerNormalization|Tanh|Mul|Identity)(_\d+)?$", "", name)

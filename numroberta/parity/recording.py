@@ -2,7 +2,9 @@
 
     numroberta trace --model distilroberta-base "Hello world" -o reference.safetensors
 
-The activations are batch-first, under the module paths of transformers, with `input_ids` and `attention_mask`.
+The activations are batch-first, under the module paths of transformers, with `input_ids` and `attention_mask`.  With
+`--gradients mlm` they are followed by the `labels`, the `loss`, and under the name of each activation and each tensor
+of the checkpoint with `.grad` after it, as in PyTorch, the gradient of the loss.
 """
 
 from __future__ import annotations
@@ -19,23 +21,38 @@ from numroberta import __version__, textbook
 from numroberta.arithmetic import POOLINGS, Roberta, pool
 from numroberta.checkpoint import HEADS, POOLER, write_safetensors
 from numroberta.model import TextEncoder
-from numroberta.parity.names import EMBEDDING, POOLED, TOKEN_TYPE, in_order
+from numroberta.parity.loss import TASKS, labels_for, loss_and_top
+from numroberta.parity.names import EMBEDDING, GRAD, LABELS, LOSS, POOLED, TOKEN_TYPE, WORD, in_order
 
 Array = NDArray[Any]
 
 
 def trace(
-    model: TextEncoder | Roberta, input_ids: ArrayLike, attention_mask: ArrayLike | None = None
+    model: TextEncoder | Roberta,
+    input_ids: ArrayLike,
+    attention_mask: ArrayLike | None = None,
+    *,
+    gradients: str | None = None,
+    labels: ArrayLike | None = None,
 ) -> dict[str, Array]:
     """Every activation of the forward pass by name, in its order, computed by `numroberta.textbook`.
 
     input_ids, attention_mask: (b, n), as `Roberta` takes them; both are in the result, under these names.
     The numbers are those of the model's dtype; load it with dtype="float64" for reference values.  Loaded with
     reproducible=True, a model records its own forward pass instead, in the same bits on every machine; padding is zero.
+
+    gradients: "mlm", "classify", "tag", "answer" or "embed", what the loss is of: `labels`, `loss` and all gradients
+    are recorded too, `….grad` each.  labels: see `numroberta.parity.loss.labels_for`, which makes some for None.
+
+    Raises ValueError for a head that the model does not have, and for gradients of a reproducible model.
     """
     roberta = model.model if isinstance(model, TextEncoder) else model
     ids, mask = roberta.checked(input_ids, attention_mask)
     config = roberta.config
+    if labels is not None and gradients is None:
+        raise ValueError("labels are for a loss: say which with gradients=")
+    if gradients is not None and roberta.exact:
+        raise ValueError("gradients are not computed reproducibly: load the model without reproducible=True")
     if roberta.exact:
         acts = own_activations(roberta, ids, mask)
         acts |= text_vectors(model, acts[f"encoder.layer.{config.num_hidden_layers - 1}.output"], mask)
@@ -53,7 +70,39 @@ def trace(
     acts[TOKEN_TYPE] = np.broadcast_to(acts[TOKEN_TYPE], x.shape)  # (d,) -> (b, n, d)
     textbook.heads(roberta.tensors, x, config.layer_norm_eps, acts)
     acts |= text_vectors(model, x, mask)
-    return {"input_ids": ids, "attention_mask": mask.astype(np.int64), **acts}
+    recorded = {"input_ids": ids, "attention_mask": mask.astype(np.int64), **acts}
+    if gradients:
+        recorded |= all_gradients(roberta, recorded, gradients, labels)
+    return dict(sorted(recorded.items(), key=lambda item: in_order(item[0])))
+
+
+def all_gradients(
+    roberta: Roberta, recorded: Mapping[str, Array], task: str, labels: ArrayLike | None
+) -> dict[str, Array]:
+    """The labels, the loss, and its gradients with respect to what is recorded and to the tensors, by name."""
+    if task not in TASKS:
+        raise ValueError(f"gradients={task!r}, expected one of {', '.join(map(repr, TASKS))}")
+    top, ids, mask = TASKS[task], recorded["input_ids"], recorded["attention_mask"] != 0
+    if top not in recorded:
+        raise ValueError(f"{roberta.checkpoint.name} has no {top}, whose loss {task!r} is")
+    config = roberta.config
+    own = labels_for(task, recorded[top], ids, mask, labels)
+    loss, dy = loss_and_top(task, recorded, own, mask)
+    given = {top: dy}
+    if top.startswith(POOLED):
+        given = {f"encoder.layer.{config.num_hidden_layers - 1}.output": textbook.mean_pooling_backward(mask, dy)}
+    found = textbook.backward(
+        roberta.tensors,
+        ids,
+        dict(recorded),
+        given,
+        num_attention_heads=config.num_attention_heads,
+        layer_norm_eps=config.layer_norm_eps,
+        padding_idx=config.pad_token_id,
+    )
+    grads = {**found.activations, top: dy, TOKEN_TYPE: found.activations[WORD], **found.tensors}
+    own_labels = {} if own is None else {LABELS: own}
+    return {**own_labels, LOSS: np.array([loss], dy.dtype), **{f"{name}{GRAD}": g for name, g in grads.items()}}
 
 
 def text_vectors(model: TextEncoder | Roberta, last: Array, mask: Array) -> dict[str, Array]:

@@ -39,6 +39,7 @@ from numroberta.parity.names import (
     kind_of,
     layer_of,
     same_layer,
+    step_of_tensor,
 )
 
 Array = NDArray[Any]
@@ -52,7 +53,8 @@ class Inputs:
     """What the forward pass starts from.
 
     weights: the checkpoint's tensors.  input_ids: (b, n).  attention_mask: (b, n), true where a token is.  pooling,
-    after_pooling: how the folder makes one vector of a text.
+    after_pooling: how the folder makes one vector of a text.  task, labels: what the loss is of, if there is one, see
+    `numroberta.parity.loss`.
     """
 
     weights: Mapping[str, Array]
@@ -63,6 +65,8 @@ class Inputs:
     padding_idx: int
     pooling: Sequence[str] = ("mean",)
     after_pooling: Sequence[Callable[[Array], Array]] = ()
+    task: str = ""
+    labels: Array | None = None
     in_float64: dict[str, Array] = field(default_factory=dict)  # the tensors that were needed so far
 
     @cached_property
@@ -102,13 +106,18 @@ class Mistake:
         return frozenset(self.steps) | {step_of_tensor(kind) for kind in self.tensors}
 
 
-def step_of_tensor(name: str) -> str:
-    """The step that a tensor of the checkpoint is used in: "…output.LayerNorm.bias" -> "…output"."""
-    return name.rpartition(".")[0].removesuffix(".LayerNorm")
+def backward_step(kind: str) -> Step:
+    """The step of the backward pass, which is written with those of the forward pass."""
+    from numroberta.parity.gradients import BACKWARD_STEPS
+
+    return BACKWARD_STEPS[kind]
 
 
 class Forward:
-    """The forward pass on demand: `f[name]` is known, or computed by the step of that name from what it needs."""
+    """The forward and the backward pass on demand.
+
+    `f[name]` is known, or computed by the step of that name from what it needs.
+    """
 
     def __init__(self, inputs: Inputs, known: Mapping[str, Array], *mistakes: Mistake):
         self.known = known
@@ -142,7 +151,7 @@ class Forward:
         for mistake in self.mistakes:
             if kind in mistake.steps and mistake.layer in (None, layer):
                 return mistake.steps[kind]
-        return STEPS[kind]
+        return STEPS[kind] if kind in STEPS else backward_step(kind)
 
     def weight(self, name: str) -> Array:
         """The tensor that the pass uses under this name, in float64."""
