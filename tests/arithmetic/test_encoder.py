@@ -10,7 +10,7 @@ from numroberta.arithmetic import encoder, kernels
 from numroberta.arithmetic.encoder import Cut
 
 # Rounding alone: the promise of issue and README, not the largest error seen.
-CLOSE = 1e-12
+CLOSE = 1e-13  # measured: 2.7e-14 at most
 
 
 def expected_of(model, ids, mask=None):
@@ -39,7 +39,9 @@ def assert_equal(model, ids, mask=None, close=CLOSE):
     assert np.array_equal(output.last_hidden_state, output.hidden_states[-1])
     if expected.pooler_output is not None:
         # measured: 2.9e-15
-        np.testing.assert_allclose(output.pooler_output[real[:, 0]], expected.pooler_output[real[:, 0]], atol=close)
+        np.testing.assert_allclose(
+            output.pooler_output[real[:, 0]], expected.pooler_output[real[:, 0]], rtol=0, atol=close
+        )
 
 
 @st.composite
@@ -188,7 +190,7 @@ def test_wanted_columns_are_those_of_the_whole(data):
     whole = model.run(texts, lambda output: output.last_hidden_state.copy())
     some = model.run(texts, lambda output: output.last_hidden_state.copy(), wanted=wanted)
     for all_columns, columns, chosen in zip(whole, some, wanted, strict=True):
-        np.testing.assert_allclose(columns, all_columns[:, chosen], atol=CLOSE)  # measured: 8.9e-16
+        np.testing.assert_allclose(columns, all_columns[:, chosen], rtol=0, atol=CLOSE)  # measured: 8.9e-16
 
 
 def test_weights_are_used_as_they_lie_in_the_checkpoint():
@@ -223,7 +225,7 @@ def test_a_batch_without_texts_and_a_text_without_tokens_are_zeros():
     output = model([[0, 9, 2], [0, 9, 2]], [[0, 0, 0], [1, 1, 1]], output_attentions=True)
     assert np.all(output.last_hidden_state[0] == 0)
     assert all(np.all(layer[0] == 0) for layer in output.attentions)
-    np.testing.assert_allclose(output.last_hidden_state[1], model([[0, 9, 2]]).last_hidden_state[0], atol=CLOSE)
+    np.testing.assert_allclose(output.last_hidden_state[1], model([[0, 9, 2]]).last_hidden_state[0], rtol=0, atol=CLOSE)
     assert np.all(model([[0, 9, 2]], [[0, 0, 0]]).last_hidden_state == 0)
 
 

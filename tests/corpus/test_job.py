@@ -120,7 +120,7 @@ def test_texts_on_the_command_line_and_standard_input_go_through_the_same_writer
     rows = [json.loads(line) for line in output.open()]
     assert [row["text"] for row in rows] == ["one\nline", "two", "three"]
     np.testing.assert_allclose(
-        [row["embedding"] for row in rows], small.encode(["one\nline", "two", "three"]), atol=1e-5
+        [row["embedding"] for row in rows], small.encode(["one\nline", "two", "three"]), rtol=0, atol=1e-5
     )
     assert done.stdout.startswith("3 texts, ")
 
@@ -359,13 +359,13 @@ def test_ctrl_c_and_sigterm_end_in_a_sentence_and_can_be_resumed(tmp_path, small
 def test_a_job_that_stopped_at_a_bad_line_of_standard_input_says_what_resume_needs(
     tmp_path, small_folder, short_blocks, monkeypatch, capsys
 ):
-    lines = b"".join(b"the sand %d\n" % n for n in range(2000)) + b"\xff\n"
+    lines = b"".join(b"the sand %d\n" % n for n in range(200)) + b"\xff\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
-    assert run("embed", "-f", "-", "-o", tmp_path / "out.npy", "--model", small_folder) == 1
+    assert run("embed", "-f", "-", "-o", tmp_path / "out.npy", "--model", small_folder) == 2
     goes_on = "texts safe: the same command with --resume goes on"
     assert f"{goes_on}, with the same input from its beginning" in capsys.readouterr().err
     (tmp_path / "in.txt").write_bytes(lines)
-    assert run("embed", "-f", tmp_path / "in.txt", "-o", tmp_path / "other.npy", "--model", small_folder) == 1
+    assert run("embed", "-f", tmp_path / "in.txt", "-o", tmp_path / "other.npy", "--model", small_folder) == 2
     said = capsys.readouterr().err
     assert goes_on in said
     assert "beginning" not in said

@@ -70,7 +70,7 @@ def test_a_trace_holds_what_the_encoder_computes(bench):
     real = bench.mask != 0
     for i in range(3):
         state = bench.reference[f"encoder.layer.{i}.output"]
-        np.testing.assert_allclose(state[real], output.hidden_states[i + 1][real], atol=1e-12)  # measured 5e-15
+        np.testing.assert_allclose(state[real], output.hidden_states[i + 1][real], rtol=0, atol=1e-12)  # measured 5e-15
         probs = bench.reference[f"encoder.layer.{i}.attention.probs"]
         assert (
             np.abs(probs.transpose(0, 2, 1, 3)[real] - output.attentions[i].transpose(0, 2, 1, 3)[real]).max() < 1e-12
@@ -100,7 +100,7 @@ def test_every_recorded_step_can_be_computed_again(bench):
     )  # fmt: skip
     again = Forward(inputs, {})
     for name in bench.reference.keys() - {"input_ids", "attention_mask"}:
-        np.testing.assert_allclose(again[name], bench.reference[name], atol=1e-12)  # measured 2e-14
+        np.testing.assert_allclose(again[name], bench.reference[name], rtol=0, atol=1e-12)  # measured 2e-14
 
 
 def test_a_recording_says_what_it_was_computed_with(bench, reference):

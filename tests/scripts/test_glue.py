@@ -170,7 +170,7 @@ def test_a_probe_finds_what_is_linear_in_the_vectors():
 def test_features_of_pairs_are_both_vectors_and_how_they_differ(small):
     found = glue.features(small, [("a b", "c"), ("d", "e f")], show=False)
     u, v = small.encode(["a b", "d"]), small.encode(["c", "e f"])
-    np.testing.assert_allclose(found, np.hstack([u, v, np.abs(u - v), u * v]), atol=1e-5)
+    np.testing.assert_allclose(found, np.hstack([u, v, np.abs(u - v), u * v]), rtol=0, atol=1e-5)
 
 
 def test_errors_are_one_line(tmp_path, capsys):

@@ -61,7 +61,7 @@ def test_null_gives_null_and_every_other_text_the_vector_of_encode(small_folder,
         if text is None:
             assert vector is None
         else:
-            np.testing.assert_allclose(vector, small.encode(text), atol=1e-5)  # measured: 5e-7
+            np.testing.assert_allclose(vector, small.encode(text), rtol=0, atol=1e-5)  # measured: 5e-7
 
 
 def test_a_batch_of_nulls_and_no_batch_at_all(small_folder):
@@ -74,7 +74,7 @@ def test_a_batch_of_nulls_and_no_batch_at_all(small_folder):
 def test_large_batches_leave_in_parts_and_lose_no_row(small_folder, small):
     texts = [f"text {i % 7}" for i in range(2 * BLOCK + 1)]  # the last part has one row
     vectors = embedded(small_folder, texts)
-    np.testing.assert_allclose(np.stack(vectors), small.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(np.stack(vectors), small.encode(texts), rtol=0, atol=1e-5)
     words = worded(small_folder, texts, [text.split() for text in texts])
     assert [[word["result"] for word in row] for row in words] == [text.split() for text in texts]
 
@@ -93,13 +93,13 @@ def test_pooling_length_and_case_are_those_of_encode(small_folder, small):
     for pooling in ("mean", "cls", "max"):
         found = embedded(small_folder, texts, pooling=pooling, normalize_embeddings=True)
         wanted = small.encode(texts, pooling=pooling, normalize_embeddings=True)
-        np.testing.assert_allclose(np.stack(found), wanted, atol=1e-5)
+        np.testing.assert_allclose(np.stack(found), wanted, rtol=0, atol=1e-5)
     lower = small.encode([text.lower() for text in texts])
-    np.testing.assert_allclose(np.stack(embedded(small_folder, texts, case_sensitive=False)), lower, atol=1e-5)
+    np.testing.assert_allclose(np.stack(embedded(small_folder, texts, case_sensitive=False)), lower, rtol=0, atol=1e-5)
     short = numroberta.load(small_folder)
     short.max_seq_length = 5
     found = np.stack(embedded(small_folder, texts, max_length=5))
-    np.testing.assert_allclose(found, short.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(found, short.encode(texts), rtol=0, atol=1e-5)
     assert not np.allclose(found, small.encode(texts), atol=1e-2)
 
 
@@ -132,7 +132,7 @@ def test_words_have_the_vectors_of_encode_words_and_their_places_in_the_text(sma
         assert [text[word["begin"] : word["end"] + 1] for word in row] == words
         if words:
             found = np.stack([word["embeddings"] for word in row])
-            np.testing.assert_allclose(found, small.encode_words(words).vectors, atol=1e-5)  # measured: 7e-7
+            np.testing.assert_allclose(found, small.encode_words(words).vectors, rtol=0, atol=1e-5)  # measured: 7e-7
 
 
 def test_words_that_a_tokenizer_changed_or_left_out(small_folder, small):
@@ -142,7 +142,7 @@ def test_words_that_a_tokenizer_changed_or_left_out(small_folder, small):
     found = [(word["result"], word["begin"], word["end"]) for word in row]
     assert found == [("New York", 0, 7), (",", 8, 8), ("new", 10, 12), ("jersei", None, None)]
     vectors = small.encode_words(["New", "York", ",", "new", "jersei"]).vectors[[0, 2, 3, 4]]
-    np.testing.assert_allclose(np.stack([word["embeddings"] for word in row]), vectors, atol=1e-5)
+    np.testing.assert_allclose(np.stack([word["embeddings"] for word in row]), vectors, rtol=0, atol=1e-5)
 
 
 @given(st.lists(st.text(min_size=1).filter(str.strip), max_size=8), st.text(alphabet=" \t\n\u3000", min_size=1))
@@ -212,7 +212,7 @@ def test_an_option_of_the_stage_changes_its_vectors_as_it_says(option, small_fol
     texts = ["The Text", "and Another one that is long enough to be cut"]
     for set_option, expected in STAGE_OPTIONS[option]:
         vectors = applied(set_option(nr.RobertaEmbeddings(str(small_folder))), texts)
-        np.testing.assert_allclose(vectors, expected(small_folder, texts), atol=2e-6)  # measured: 5e-7
+        np.testing.assert_allclose(vectors, expected(small_folder, texts), rtol=0, atol=2e-6)  # measured: 5e-7
         assert option == "poolingStrategy" or not np.allclose(vectors, small.encode(texts), atol=1e-3)
 
 
@@ -384,7 +384,7 @@ def assert_vectors(rows, encoder, lines, column="embeddings"):
         assert (row[column] is None) == (row.text is None)
     found = np.array([row[column] for row in rows if row.text is not None])
     wanted = encoder.encode([text for _, text in lines if text is not None])
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
 @java
@@ -416,7 +416,7 @@ def test_sql_and_words_and_a_column_name_with_a_dot(spark, small_folder, small):
     spark.udf.register("embed", nr.embed_udf(small_folder, pooling="cls"))
     frame_of(spark, [(0, "Hello big  world")]).createOrReplaceTempView("texts")
     (row,) = spark.sql("SELECT embed(text) AS vector FROM texts").collect()
-    np.testing.assert_allclose(row.vector, small.encode("Hello big  world", pooling="cls"), atol=1e-5)
+    np.testing.assert_allclose(row.vector, small.encode("Hello big  world", pooling="cls"), rtol=0, atol=1e-5)
 
     from pyspark.ml.feature import Tokenizer as SparkTokenizer
 
@@ -431,7 +431,7 @@ def test_sql_and_words_and_a_column_name_with_a_dot(spark, small_folder, small):
     assert [row.there for row in rows] == ["Hello", "big", "world"]
     assert [row.result for row in rows] == ["hello", "big", "world"]
     vectors = small.encode_words(["hello", "big", "world"]).vectors
-    np.testing.assert_allclose([row.embeddings for row in rows], vectors, atol=1e-5)
+    np.testing.assert_allclose([row.embeddings for row in rows], vectors, rtol=0, atol=1e-5)
 
 
 @java
