@@ -1,7 +1,7 @@
 """John Snow Labs' names of RoBERTa models, and the models on the hub that they were made of.
 
-Names and origins are those of NLU's list (its `spellbook.py`) and of the model pages of Spark NLP; where a page names no
-origin, the model is not here.
+Names and origins are those of NLU's list (its `spellbook.py`) and of the model pages of Spark NLP; a model whose page
+names no origin is not here.
 """
 
 from __future__ import annotations
