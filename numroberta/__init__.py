@@ -91,6 +91,7 @@ def warn(message: str) -> None:
 
 if TYPE_CHECKING:
     from numroberta import textbook as textbook
+    from numroberta.adapters import predict as predict
     from numroberta.arithmetic import Roberta as Roberta
     from numroberta.checkpoint import (
         CheckpointError as CheckpointError,
@@ -101,12 +102,14 @@ if TYPE_CHECKING:
     from numroberta.tokenizer import Tokenizer as Tokenizer
 
 _HOMES = {
+    "adapters": ("predict",),
     "arithmetic": ("Roberta",),
     "checkpoint": ("CheckpointError", "ConfigError", "RobertaConfig"),
     "model": ("TextEncoder", "load"),
     "tokenizer": ("Tokenizer",),
 }
-__all__ = ["CheckpointError", "ConfigError", "Roberta", "RobertaConfig", "TextEncoder", "Tokenizer", "load", "textbook"]
+__all__ = ["CheckpointError", "ConfigError", "Roberta", "RobertaConfig", "TextEncoder", "Tokenizer", "load", "predict",
+           "textbook"]  # fmt: skip
 __getattr__, _ = door(__name__, _HOMES)
 
 

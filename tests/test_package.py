@@ -80,7 +80,14 @@ def test_each_module_imports_no_third_party_module_at_its_top_but_numpy_and_its_
 def test_the_wheel_has_the_model_the_types_the_licence_and_no_tests(built):
     wheel, _ = built
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("py.typed", "tiny/config.json", "tiny/model.safetensors", "tiny/vocab.json", "tiny/merges.txt"):
+    for name in (
+        "py.typed",
+        "tiny/config.json",
+        "tiny/model.safetensors",
+        "tiny/vocab.json",
+        "tiny/merges.txt",
+        "guide/guests.md",
+    ):
         assert f"numroberta/{name}" in names
     assert any(name.endswith("/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names} == {"numroberta", f"numroberta-{numroberta.__version__}.dist-info"}

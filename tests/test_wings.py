@@ -25,6 +25,7 @@ FLOORS = (
     "tokenizer",
     "checkpoint",
 )
+DATA = ("tiny", "guide")  # no Python
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -77,7 +78,7 @@ def by_path(path):
 
 def test_every_entry_is_on_a_floor_and_there_are_at_most_a_dozen_and_a_half():
     entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    assert entries == {*FLOORS[1:], "__init__.py", "__main__.py", "py.typed", "tiny"}
+    assert entries == {*FLOORS[1:], "__init__.py", "__main__.py", "py.typed", *DATA}
     assert len(entries) <= 18
 
 
@@ -125,10 +126,10 @@ def test_no_door_gives_something_the_name_of_a_file_behind_it(wing):
 
 def test_tests_mirror_the_wings():
     rooms = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert rooms == {*FLOORS[1:], "reference", "scripts"}
+    assert rooms == {*FLOORS[1:], "guide", "reference", "scripts"}
 
 
 def test_readme_shows_the_same_table():
     table = (ROOT / "README.md").read_text("utf-8").split("| room |")[1].split("\n\n")[0]
     shown = re.findall(r"`(\w+)/`", "\n".join(line.split("|")[1] for line in table.splitlines()[2:]))
-    assert shown == [*FLOORS[1:], "tiny"]
+    assert shown == [*FLOORS[1:], *DATA]

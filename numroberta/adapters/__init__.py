@@ -13,6 +13,12 @@ Their objects hold a model's name and options, and nothing else: they are cheap 
 Objects of one name and options share one model in a process.
 """
 
+from typing import TYPE_CHECKING
+
 from numroberta import door
 
-__getattr__, __dir__ = door(__name__, {})
+if TYPE_CHECKING:
+    from numroberta.adapters.nlu import predict as predict
+    from numroberta.adapters.nlu_names import SPARK_NLP as SPARK_NLP
+
+__getattr__, __dir__ = door(__name__, {"nlu": ("predict",), "nlu_names": ("SPARK_NLP",)})

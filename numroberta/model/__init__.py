@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numroberta.model.sentence import read_sentence_settings as read_sentence_settings
     from numroberta.model.tag import Entity as Entity, TaggedToken as TaggedToken
     from numroberta.model.text_encoder import TextEncoder as TextEncoder, load as load
+    from numroberta.model.texts import check_text as check_text, texts_of as texts_of
     from numroberta.model.vectors import Embedder as Embedder
 
 __getattr__, __dir__ = door(
@@ -40,6 +41,7 @@ __getattr__, __dir__ = door(
         "sentence": ("read_sentence_settings",),
         "tag": ("Entity", "TaggedToken"),
         "text_encoder": ("TextEncoder", "load"),
+        "texts": ("check_text", "texts_of"),
         "vectors": ("Embedder",),
     },
 )

@@ -10,6 +10,7 @@ copy in memory; it computes on as many threads as `spark.task.cpus` gives a task
 PYSPARK_PYTHON names, and numroberta must be installed there.
 
 stage      on the driver: the pipeline stage and the functions for SQL
+annotations  Spark NLP's columns, taken apart and put together
 worker     on the executors: columns of texts to columns of vectors
 location   where every worker finds the model that the driver named
 """

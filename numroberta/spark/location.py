@@ -16,18 +16,9 @@ from pathlib import Path
 
 from pyspark import SparkContext, SparkFiles
 
+from numroberta.adapters import SPARK_NLP
 from numroberta.checkpoint import CheckpointError, open_checkpoint
 from numroberta.tokenizer import Tokenizer
-
-# Spark NLP's names: the model on the hub, and its language there.
-SPARK_NLP = {
-    "roberta_base": ("roberta-base", "en"),
-    "roberta_large": ("roberta-large", "en"),
-    "distilroberta_base": ("distilroberta-base", "en"),
-    "xlm_roberta_base": ("xlm-roberta-base", "xx"),
-    "xlm_roberta_large": ("xlm-roberta-large", "xx"),
-    "camembert_base": ("camembert-base", "fr"),
-}
 
 BESIDE_THE_FOLDER = {"__MACOSX", ".DS_Store"}  # what macOS puts into a zip
 

@@ -15,6 +15,8 @@ from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import functions
 from pyspark.sql.types import ArrayType, FloatType, IntegerType, StringType, StructField, StructType
 
+from numroberta.checkpoint import open_checkpoint
+from numroberta.spark.annotations import EMBEDDED, check_annotations, is_annotations, put_together, taken_apart
 from numroberta.spark.location import hub_name, locate_model
 from numroberta.spark.worker import LONGEST, Options, check_between
 
@@ -108,8 +110,10 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
         RobertaEmbeddings.pretrained("distilroberta_base", "en").setInputCols("sentence").setOutputCol("embeddings")
 
     One input column, the text, gives one array<float> per row, see `embed_udf`.  Two, the text and its words, give one
-    struct per word, see `embed_words_udf`.  The stage is saved and loaded with its `Pipeline`, by the model's name; if
-    the model comes from the hub, also by the commit that `pretrained` found there.
+    struct per word, see `embed_words_udf`.  Two of Spark NLP's annotations, of sentences and tokens, give its
+    word_embeddings, which its own stages can go on with, see `numroberta.spark.annotations`.  The stage is saved and
+    loaded with its `Pipeline`, by the model's name; if the model comes from the hub, also by the commit that
+    `pretrained` found there.
     """
 
     __module__ = "numroberta.spark"  # the name under which pipelines are saved, and found again
@@ -192,19 +196,37 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
         columns = self.getInputCols() if self.isDefined("inputCols") else []
         if not columns:
             raise ValueError("no input columns: setInputCols('text'), or setInputCols('text', 'words')")
+        kinds = [_type_of(dataset, column) for column in columns]
+        if len(columns) == 2 and all(map(is_annotations, kinds)):
+            return self._annotate(dataset, columns)
         _check_text(dataset, columns[0])
         for column in columns[1:]:
             _check_words(dataset, column)
         return dataset.withColumn(self.getOutputCol(), self._udf(len(columns))(*map(_quoted, columns)))
 
+    def _annotate(self, dataset: Any, columns: Sequence[str]) -> Any:
+        """The dataset with a column of annotations, of the annotations of sentences and of their tokens."""
+        check_annotations(dataset.schema, columns)
+        options = self._options(len(columns))
+        model = options.model
+        dimension = open_checkpoint(model.on_this_host(), revision=model.revision).config.hidden_size
+        embedded = _annotations_udf(options)(*taken_apart(list(map(_quoted, columns))))
+        output = self.getOutputCol()
+        return dataset.withColumn(output, put_together(embedded, output, dimension, model.name))
+
     def _udf(self, columns: int) -> Any:
         """The function of one column, the text, or of two, the text and its words, with this stage's options."""
+        options = self._options(columns)
+        return _text_udf(options) if columns == 1 else _words_udf(options)
+
+    def _options(self, columns: int) -> Options:
+        """This stage's options, checked, for so many columns."""
         strategy = self._defined("poolingStrategy")
         if columns == 1 and strategy == "NONE":
             raise ValueError("poolingStrategy 'NONE' gives one vector per word: setInputCols('text', 'words')")
         if columns == 2 and strategy not in (None, "NONE"):
             raise ValueError(f"poolingStrategy {strategy!r} gives one vector per text: set one input column, or 'NONE'")
-        options = Options(
+        return Options(
             locate_model(self.getOrDefault("model"), self._defined("revision")),
             pooling=POOLING_OF[strategy] if columns == 1 and strategy else None,
             batch_size=self.getOrDefault("batchSize"),
@@ -212,7 +234,6 @@ class RobertaEmbeddings(Transformer, HasInputCols, HasOutputCol, DefaultParamsRe
             case_sensitive=self.getOrDefault("caseSensitive"),
             reproducible=self.getOrDefault("reproducible"),
         )
-        return _text_udf(options) if columns == 1 else _words_udf(options)
 
     def _defined(self, name: str) -> Any:
         """A parameter's value, set or by default; None where it has neither."""
@@ -230,7 +251,8 @@ def _check_words(dataset: Any, column: str) -> None:
     if not (isinstance(kind, ArrayType) and isinstance(kind.elementType, StringType)):
         raise ValueError(
             f"column {column!r} is {kind.simpleString()}, expected array<string>; Spark NLP's annotations have it "
-            "in their field result: col('token.result')"
+            "in their field result, col('token.result'), or go with those of the sentences: "
+            "setInputCols('sentence', 'token')"
         )
 
 
@@ -250,6 +272,11 @@ def _text_udf(options: Options) -> Any:
 
 def _words_udf(options: Options) -> Any:
     return _pandas_udf("embed_words_batches", "Iterator[tuple[pd.Series, pd.Series]]", WORDS, options)
+
+
+def _annotations_udf(options: Options) -> Any:
+    six = ", ".join(["pd.Series"] * 6)
+    return _pandas_udf("embed_annotations_batches", f"Iterator[tuple[{six}]]", EMBEDDED, options)
 
 
 def _pandas_udf(function: str, batches: str, returns: Any, options: Options) -> Any:

@@ -6,8 +6,10 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from itertools import chain, groupby
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from pyspark import TaskContext
 
@@ -15,6 +17,7 @@ from numroberta.arithmetic import POOLINGS
 from numroberta.checkpoint import CheckpointError
 from numroberta.model import BLOCK, TextEncoder, load
 from numroberta.spark.location import ModelLocation
+from numroberta.tokenizer import BLANKS, Tokenizer, tokenize_words
 
 LONGEST = 512  # RoBERTa's positions
 WORDS_AT_ONCE = 2048  # Spark makes a Python object of every number: 57 MB for so many words of 768 dimensions
@@ -95,22 +98,103 @@ def embed_words_batches(batches: Iterator[tuple[pd.Series, pd.Series]], options:
 
 def word_structs(encoder: TextEncoder, rows: Sequence[tuple[str, list[str]] | None], options: Options) -> pd.Series:
     """For each text and its words, a dict of begin, end, result and embeddings per word; null for null."""
-    present = [row for row in rows if row is not None]
+    vectors = first_vectors(encoder, [row[1] for row in rows if row is not None], options)
+    structs: list[list[dict[str, Any]] | None] = []
+    for row in rows:
+        structs.append(None)
+        if row is not None:
+            text, words = row
+            given = zip(words, find_words(text, words), next(vectors), strict=True)
+            structs[-1] = [
+                {"begin": begin, "end": end, "result": word, "embeddings": vector}
+                for word, (begin, end), vector in given
+            ]
+    return pd.Series(structs, dtype=object)
+
+
+def first_vectors(encoder: TextEncoder, rows: Sequence[Sequence[str]], options: Options) -> Iterator[list[Any]]:
+    """For each row of words, the vectors of their first pieces."""
     # To the model a word has no white space in it; "New York" is two, of which the first has the first piece.
-    parts = [[options.in_case(word).split() for word in words] for _, words in present]
+    parts = [[options.in_case(word).split() for word in words] for words in rows]
     flat = [[part for word in row for part in word] for row in parts]
     encoded = iter(
         encoder.encode_words([row for row in flat if row], batch_size=options.batch_size) if any(flat) else ()
     )
-    structs: list[list[dict[str, Any]]] = []
-    for (text, words), row in zip(present, parts, strict=True):
-        vectors: Iterator[Any] = iter(next(encoded).vectors if words else ())
-        structs.append([])
-        for word, own, (begin, end) in zip(words, row, find_words(text, words), strict=True):
-            vector, *_ = [next(vectors) for _ in own]
-            structs[-1].append({"begin": begin, "end": end, "result": word, "embeddings": vector})
-    done = iter(structs)
-    return pd.Series([None if row is None else next(done) for row in rows], dtype=object)
+    for row in parts:
+        vectors: Iterator[Any] = iter(next(encoded).vectors if row else ())
+        of_parts = [[next(vectors) for _ in word] for word in row]
+        yield [of_word[0] for of_word in of_parts]
+
+
+def embed_annotations_batches(batches: Iterator[tuple[pd.Series, ...]], options: Options) -> Iterator[pd.Series]:
+    """Series of the arrays that `annotations.taken_apart` gives, to series of lists of dicts, one for each token."""
+    encoder = encoder_for(options.model, options.max_length, cores_of_task(), options.reproducible)
+    for columns in batches:
+        rows: list[list[Token] | None] = []
+        count = 0
+        for *values, missing in zip(*columns, columns[0].isna(), strict=True):
+            rows.append(None if missing else tokens_of(*values))
+            count += len(rows[-1] or ())
+            if count >= WORDS_AT_ONCE or len(rows) == BLOCK:
+                yield token_structs(encoder, rows, options)
+                rows, count = [], 0
+        if rows:
+            yield token_structs(encoder, rows, options)
+
+
+class Token(NamedTuple):
+    """A token of Spark NLP, and the number of its sentence."""
+
+    sentence: int
+    begin: int
+    end: int
+    text: str
+
+
+def tokens_of(begins: Any, ends: Any, numbers: Any, token_begins: Any, token_ends: Any, texts: Any) -> list[Token]:
+    """The tokens of each sentence that are not blank, the sentences in the order of their numbers.
+
+    >>> tokens_of([0, 4], [2, 6], [0, 1], [0, 3, 4], [2, 3, 6], ["one", " ", "two"])
+    [Token(sentence=0, begin=0, end=2, text='one'), Token(sentence=1, begin=4, end=6, text='two')]
+    """
+    first, last = np.asarray(token_begins, np.int64), np.asarray(token_ends, np.int64)
+    found = []
+    for begin, end, number in zip(begins, ends, numbers, strict=True):
+        inside = np.flatnonzero((first >= begin) & (last <= end))
+        found += [Token(int(number), int(first[i]), int(last[i]), texts[i]) for i in inside if (texts[i] or "").strip()]
+    return sorted(found, key=lambda token: token.sentence)  # which keeps the order of a sentence's tokens
+
+
+def token_structs(encoder: TextEncoder, rows: Sequence[Sequence[Token] | None], options: Options) -> pd.Series:
+    """For each row of tokens a dict of each one, with its first piece's id and vector; null for null."""
+    sentences = [
+        [token.text for token in sentence]
+        for row in rows
+        for _, sentence in groupby(row or (), key=lambda token: token.sentence)
+    ]
+    vectors = chain.from_iterable(first_vectors(encoder, sentences, options))
+    words, blanks = word_tokenizer_of(encoder)
+
+    def struct(token: Token) -> dict[str, Any]:
+        text = options.in_case(token.text)
+        pieces = tokenize_words(text.split()[:1], words, blanks)
+        return {
+            "sentence": token.sentence,
+            "begin": token.begin,
+            "end": token.end,
+            "token": text,
+            "pieceId": pieces.ids[pieces.members[0][0]],
+            "embeddings": next(vectors),
+        }
+
+    return pd.Series([None if row is None else [struct(token) for token in row] for row in rows], dtype=object)
+
+
+@lru_cache(maxsize=4)
+def word_tokenizer_of(encoder: TextEncoder) -> tuple[Tokenizer, set[int]]:
+    """The tokenizer that `encode_words` has, and the ids of pieces that are only the space in front of a word."""
+    found = (encoder.tokenizer.token_to_id(piece) for piece in BLANKS)
+    return encoder.tokenizer.for_words(), {number for number in found if number is not None}
 
 
 def find_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | tuple[None, None]]:
