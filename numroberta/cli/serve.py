@@ -37,6 +37,11 @@ def add_serve(parsers: Parsers) -> None:
         "--queue", type=int, default=100_000, metavar="N", help="tokens that may wait (default: 100,000)"
     )
     parser.add_argument("--auto-truncate", action="store_true", help="cut long texts where a request does not say")
+    parser.add_argument(
+        "--log",
+        choices=["requests", "texts"],
+        help="a line of JSON for each request on standard output; texts: with the request itself",
+    )
     add_arithmetic(parser)
     parser.set_defaults(run=run_serve)
 
@@ -53,6 +58,7 @@ def run_serve(options: argparse.Namespace) -> int:
         models,
         api_keys=keys,
         cors=options.cors or (),
+        log=serving.json_lines(options.log == "texts") if options.log else None,
         limits=serving.Limits(queue=options.queue, auto_truncate=options.auto_truncate),
     )
     warnings.simplefilter("ignore")  # of texts that were cut: whoever sent them has asked for it

@@ -10,7 +10,7 @@ fields       values of a request's JSON, checked
 errors       why a request is refused, in the words that its client expects
 body         a request's bytes, and the JSON that they are
 limits       how much is taken
-metrics, logs, page   for the people who run it
+info, metrics, log, page.html   for the people who run it
 server       uvicorn, with time-outs for slow senders, and an end in order
 """
 
@@ -21,6 +21,10 @@ from numroberta import door
 if TYPE_CHECKING:
     from numroberta.serving.application import app as app
     from numroberta.serving.limits import Limits as Limits
+    from numroberta.serving.log import json_lines as json_lines
     from numroberta.serving.server import run as run
 
-__getattr__, __dir__ = door(__name__, {"application": ("app",), "limits": ("Limits",), "server": ("run",)})
+__getattr__, __dir__ = door(
+    __name__,
+    {"application": ("app",), "limits": ("Limits",), "log": ("json_lines",), "server": ("run",)},
+)

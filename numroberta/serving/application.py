@@ -9,6 +9,8 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -16,31 +18,47 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from numroberta.model import TextEncoder
-from numroberta.serving import openai, tei
+from numroberta.serving import heads, openai, tei
 from numroberta.serving.batching import Batcher
 from numroberta.serving.body import dumped, parsed, read, send_answer
 from numroberta.serving.errors import Dialect, Refused, openai_error, tei_error
 from numroberta.serving.fields import Object
+from numroberta.serving.info import tei_info
 from numroberta.serving.job import Job
 from numroberta.serving.limits import Limits
+from numroberta.serving.metrics import Metrics
 from numroberta.serving.models import Models
 
 T = TypeVar("T")
-Endpoint = Callable[[Object, Models, Limits], Job]
+Endpoint = Callable[[Object, Models, Limits], Job | bytes]  # bytes: the answer itself
 
+Log = Callable[[Object, bytes], None]
+PAGE = Path(__file__).with_name("page.html")
+PAGE_MAY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+HUNG_UP = 499  # nginx's number for a client that did not wait
 SMALL = 1 << 14  # bytes of a request that are read, or inputs and bytes of an answer that is written, on the event loop
 
 POSTS: dict[str, tuple[Endpoint, Dialect]] = {
     "/v1/embeddings": (openai.embeddings, openai_error),
+    "/": (tei.embed, tei_error),
     "/embed": (tei.embed, tei_error),
+    "/embed_all": (tei.embed_all, tei_error),
+    "/similarity": (tei.similarity, tei_error),
+    "/tokenize": (tei.tokenize, tei_error),
+    "/decode": (tei.decode, tei_error),
+    "/predict": (heads.predict, tei_error),
+    "/rerank": (heads.rerank, tei_error),
+    "/fill-mask": (heads.fill_mask, tei_error),
+    "/tag": (heads.tag, tei_error),
+    "/answer": (heads.answer, tei_error),
 }
 ENDING = Refused("stopping", "this server is about to end: ask another one", retry_after=1)
-OPEN = ("/", "/health", "/ready")  # without a key
+OPEN = {("GET", "/"), ("GET", "/health"), ("GET", "/ready")}  # without a key
 
 
 def app(
@@ -49,6 +67,7 @@ def app(
     api_keys: Sequence[str] = (),
     limits: Limits | None = None,
     cors: Sequence[str] = (),
+    log: Log | None = None,
 ) -> Starlette:
     """An ASGI application that serves one model, or several by name.
 
@@ -58,12 +77,13 @@ def app(
         api_keys: one of these must come with each request, as `Authorization: Bearer …`; without any, all may ask.
         limits: how much is taken.
         cors: origins ("https://example.org") whose pages may ask; "*" for all.
+        log: is given a dictionary for each request: when, what, how it ended, how long it took, and its body.
 
     Its `state.service` says how many requests are being answered (`active`), and `stop()` lets it refuse new ones.
     """
     if isinstance(encoders, TextEncoder):
         encoders = {encoders.checkpoint.name: encoders}
-    service = Service(Models(encoders), limits or Limits())
+    service = Service(Models(encoders), limits or Limits(), log)
     middleware = [Middleware(Guard, service=service, api_keys=[key.encode() for key in api_keys])]
     if cors:
         middleware.insert(
@@ -79,7 +99,7 @@ def app(
         routes=routes(service),
         middleware=middleware,
         lifespan=lifespan,
-        exception_handlers={HTTPException: http_error},
+        exception_handlers={HTTPException: http_error, Refused: refusal},
     )
     application.state.service = service
     return application
@@ -92,11 +112,7 @@ def routes(service: Service) -> list[BaseRoute]:
         return JSONResponse(openai.model_list(models))
 
     async def model(request: Request) -> Response:
-        try:
-            return JSONResponse(openai.model(models.named(request.path_params["name"])))
-        except Refused as refused:
-            status, error = openai_error(refused)
-            return JSONResponse(error, status)
+        return JSONResponse(openai.model(models.named(request.path_params["name"])))
 
     async def health(_: Request) -> Response:
         return Response()
@@ -104,7 +120,19 @@ def routes(service: Service) -> list[BaseRoute]:
     async def ready(_: Request) -> Response:
         return Response(status_code=503 if service.stopping else 200)
 
+    async def info(request: Request) -> Response:
+        return JSONResponse(tei_info(models.named(request.query_params.get("model")), service.limits))
+
+    async def metrics(_: Request) -> Response:
+        return Response(service.metrics.text(service.batcher), media_type="text/plain; version=0.0.4")
+
+    async def front_page(_: Request) -> Response:
+        return HTMLResponse(PAGE.read_text("utf-8"), headers={"content-security-policy": PAGE_MAY})
+
     gets = {
+        "/": front_page,
+        "/info": info,
+        "/metrics": metrics,
         "/v1/models": model_list,
         "/v1/models/{name:path}": model,
         "/health": health,
@@ -127,11 +155,18 @@ async def http_error(request: Request, error: HTTPException) -> Response:
     return JSONResponse(body, status, headers=error.headers)
 
 
+async def refusal(request: Request, refused: Refused) -> Response:
+    """What a GET is refused for."""
+    status, body = dialect_of(request.url.path)(refused)
+    return JSONResponse(body, status)
+
+
 class Service:
     """What all requests share."""
 
-    def __init__(self, models: Models, limits: Limits):
-        self.models, self.limits = models, limits
+    def __init__(self, models: Models, limits: Limits, log: Log | None):
+        self.models, self.limits, self.log = models, limits, log
+        self.metrics = Metrics()
         self.batcher = Batcher(models.threads, limits.queue)
         self.active = 0  # requests that are being answered
         self.stopping = False
@@ -148,7 +183,7 @@ class Guard:
         self.app, self.service, self.api_keys = app, service, api_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or (scope["method"], scope["path"]) in OPEN:
             await self.app(scope, receive, send)
             return
         refused = self._refused(dict(scope["headers"]))
@@ -172,6 +207,15 @@ class Guard:
         return None
 
 
+@dataclass
+class Seen:
+    """What is known of a request by now."""
+
+    body: bytes = b""
+    texts: int = 0
+    tokens: int = 0
+
+
 class Post:
     """An ASGI application for one path: JSON in, a job, its results, JSON out."""
 
@@ -180,10 +224,11 @@ class Post:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {"content-type": "application/json"}
-        started = time.perf_counter()
+        started, seen = time.perf_counter(), Seen()
         try:
-            status, body = 200, await self._answer(scope, receive, headers, started)
+            status, body = 200, await self._answer(scope, receive, headers, seen)
         except ClientDisconnect:
+            self._note(scope, HUNG_UP, time.perf_counter() - started, seen)
             return
         except (Refused, asyncio.CancelledError) as reason:  # cancelled: the time to end is over
             refused = reason if isinstance(reason, Refused) else ENDING
@@ -196,21 +241,33 @@ class Post:
             report(error)
             status, message = self.dialect(Refused("failed", "computing failed; the server's log says why"))
             body = dumped(message)
+        self._note(scope, status, time.perf_counter() - started, seen)
         await send_answer(send, status, headers, body, self.service.limits.patience)
 
-    async def _answer(self, scope: Scope, receive: Receive, headers: dict[str, str], started: float) -> bytes:
-        service = self.service
-        data = await read(scope, receive, service.limits.body, service.limits.patience)
+    def _note(self, scope: Scope, status: int, seconds: float, seen: Seen) -> None:
+        """How a request ended, for the metrics and the log."""
+        self.service.metrics.count(scope["path"], status, seconds)
+        if self.service.log:
+            told = {"client": (scope.get("client") or ["?"])[0], "method": "POST", "path": scope["path"]}
+            self.service.log(
+                told | {"status": status, "ms": round(1000 * seconds, 1), "texts": seen.texts, "tokens": seen.tokens},
+                seen.body,
+            )
 
-        def prepared() -> Job:
+    async def _answer(self, scope: Scope, receive: Receive, headers: dict[str, str], seen: Seen) -> bytes:
+        service = self.service
+        data = seen.body = await read(scope, receive, service.limits.body, service.limits.patience)
+
+        def prepared() -> Job | bytes:
             return self.endpoint(parsed(data), service.models, service.limits)
 
         job = await aside(prepared, len(data) > SMALL)
+        if isinstance(job, bytes):
+            return job
+        seen.texts, seen.tokens = len(job.inputs), sum(job.tokens)
+        headers["x-compute-tokens"] = str(seen.tokens)
         results = await unless_hung_up(service.batcher.results(job, scope.get("client")), receive)
-        body = await aside(lambda: job.answer(results), len(job.inputs) > 16)
-        headers["x-compute-tokens"] = str(sum(job.tokens))
-        headers["x-total-time"] = str(round(1000 * (time.perf_counter() - started)))  # ms, as TEI says it
-        return body
+        return await aside(lambda: job.answer(results), len(job.inputs) > 16)
 
 
 async def aside(function: Callable[[], T], large: bool) -> T:

@@ -1,6 +1,8 @@
 """Which texts are computed together, when, and on how many threads.
 
 Nothing waits for company: a thread that is idle takes what is there, up to as many tokens as run at the full rate.
+(Only after a batch of several requests it gives those who were answered a twentieth of the batch's time to ask again:
+else they would be split ever finer, and a text alone costs twice as much as one of eight.)
 Clients take turns, a text each.  Short texts and long ones (of more than LONG tokens) are different batches: while long
 ones keep all threads busy, one more thread computes short ones beside them, and the system shares the cores between
 these threads; so a short text never waits for a long one to end.
@@ -23,6 +25,7 @@ from numroberta.serving.job import Job, Kind
 
 LONG = 128  # tokens
 FULL = 512  # tokens at which a thread has its full rate
+PAUSE, PAUSE_SHARE = 0.01, 0.05  # seconds, and the share of the time that the last batch took
 LEAST = 64  # tokens for which it is worth it to use another thread
 
 
@@ -122,6 +125,8 @@ class Batcher:
         self._executor = ThreadPoolExecutor(threads + 1, thread_name_prefix="numroberta-serving")
         self._last_long = False
         self._called = False
+        self._pause: asyncio.TimerHandle | None = None
+        self._expected = 0  # who may ask again in this pause
 
     @property
     def waiting(self) -> int:
@@ -138,9 +143,7 @@ class Batcher:
         ticket = Ticket(job, client, loop.create_future())
         for index, tokens in enumerate(job.tokens):
             (self.long if tokens > LONG else self.short).put(ticket, index)
-        if not self._called:  # after the requests that have arrived at the same time
-            self._called = True
-            loop.call_soon(loop.call_soon, self._dispatch)
+        self._arrived()
         try:
             return await ticket.future
         finally:
@@ -165,9 +168,20 @@ class Batcher:
         rate = self.tokens_done / self.seconds_busy * self.threads if self.seconds_busy else 1000.0
         return min(60, max(1, round(self.waiting / 2 / rate)))
 
+    def _arrived(self) -> None:
+        """Start something soon: after the requests that have arrived at the same time, or when a pause ends."""
+        self._expected -= 1
+        if self._pause and self._expected <= 0:
+            self._pause.cancel()
+            self._pause = None
+        if not (self._pause or self._called):
+            self._called = True
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._dispatch)
+
     def _dispatch(self) -> None:
         """Start what can be started."""
-        self._called = False
+        self._called, self._pause = False, None
         while self.waiting:
             idle = self.threads - sum(batch.threads for batch in self.running)
             if idle > 0:
@@ -193,13 +207,22 @@ class Batcher:
         future.add_done_callback(lambda done: None if done.cancelled() else self._end(batch, *done.result()))
 
     def _end(self, batch: Batch, results: Sequence[Any], seconds: float) -> None:
+        """Hand out a batch's results.  Several who get theirs may ask again before the next batch starts."""
         self.running.remove(batch)
         self.tokens_done += batch.tokens
         self.batches_done += 1
         self.seconds_busy += seconds * batch.threads
-        self._dispatch()
         for (ticket, index), result in zip(batch.pieces, results, strict=True):
             ticket.settle(index, result)
+        answered = len({ticket for ticket, _ in batch.pieces if ticket.future.done()})
+        self._expected = answered + max(0, self._expected if self._pause else 0)
+        if self._called or self._pause:
+            return
+        if answered > 1:
+            pause = min(PAUSE, PAUSE_SHARE * seconds)
+            self._pause = asyncio.get_running_loop().call_later(pause, self._dispatch)
+        else:
+            self._dispatch()
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

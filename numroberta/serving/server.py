@@ -93,7 +93,8 @@ class Server(uvicorn.Server):
 class PatientProtocol(H11Protocol):
     """uvicorn's HTTP/1.1, which ends a connection whose request does not come, and whose answer nobody reads."""
 
-    _deadline: asyncio.TimerHandle | None = None
+    _look_again: asyncio.TimerHandle | None = None
+    _was_partial = True  # a connection that says nothing is no better than one that begins and stops
 
     @property
     def patience(self) -> float:
@@ -104,21 +105,20 @@ class PatientProtocol(H11Protocol):
         self._watch()
 
     def _watch(self) -> None:
-        """From time to time: has a request come as far as to the application, or is one being answered?"""
-        self._deadline = self.loop.call_later(self.patience, self._look)
-        self._seen = self.scope
+        self._scope = self.scope
+        self._look_again = self.loop.call_later(self.patience, self._look)
 
     def _look(self) -> None:
-        if self.transport.is_closing():  # its last bytes are not read
+        """End the connection if its request has not got on since last time, or its last bytes are not read."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        partial = not answering and (self.scope is None or bool(self.conn.trailing_data[0]))
+        if self.transport.is_closing() or (partial and self._was_partial and self.scope is self._scope):
             self.transport.abort()
             return
-        begun = self.conn.trailing_data[0] or self.scope is None
-        if begun and self.scope is self._seen and (self.cycle is None or self.cycle.response_complete):
-            self.transport.abort()
-            return
+        self._was_partial = partial
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._deadline:
-            self._deadline.cancel()
+        if self._look_again:
+            self._look_again.cancel()
