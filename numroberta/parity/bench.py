@@ -19,6 +19,8 @@ from numroberta.checkpoint import Checkpoint, open_checkpoint
 from numroberta.model import read_sentence_settings
 from numroberta.parity import measure
 from numroberta.parity.alignment import aligned
+from numroberta.parity.below_tolerance import hidden_mistake
+from numroberta.parity.budget import PATIENCE, Budget
 from numroberta.parity.comparison import Comparison, TensorComparison
 from numroberta.parity.files import Recording, load_recording
 from numroberta.parity.layouts import arrangements, swapped, whole_axes
@@ -41,7 +43,7 @@ from numroberta.parity.names import (
     layer_of,
     step_of_gradient,
 )
-from numroberta.parity.search import Budget, Diagnosis, Search, Wrong, hidden_alike, hidden_mistake
+from numroberta.parity.search import Diagnosis, Search, Wrong
 from numroberta.parity.steps import LINEARS, Forward, Inputs, Mistake
 
 Array = NDArray[Any]
@@ -269,7 +271,7 @@ class Bench:
             diagnosis = search.diagnose()
         if diagnosis.mistake or value is None:
             return diagnosis if diagnosis.mistake else None, ""
-        unfinished = f"the search stopped after {self.budget.seconds:.0f} s" if self.budget.spent else ""
+        unfinished = f"the search stopped after {self.budget.tried} tries" if self.budget.spent else ""
         return diagnosis, "; ".join(filter(None, [self.pattern(row.name, value), unfinished]))
 
     def after(self, name: str) -> list[Wrong]:
@@ -313,7 +315,7 @@ class Bench:
             return False
         value = later.value
         if kind_of(later.name) == SCORES:
-            value, expected = hidden_alike(value, expected)
+            value, expected = measure.hidden_alike(value, expected)
         where = measure.counted(later.name, expected.shape, self.real)
         return measure.distance(value, expected, where) <= later.tolerance
 
@@ -363,8 +365,10 @@ class Bench:
     def budget(self) -> Budget:
         """The time for all searches of this comparison."""
         small = sum(tensor.size for tensor in self.inputs.weights.values()) < SMALL
-        seconds = self.options.seconds or (SECONDS if small else SECONDS_OF_LARGE)
-        return Budget(seconds, self.options.progress)
+        if self.options.seconds:
+            return Budget(None, self.options.seconds, self.options.progress)
+        work = SECONDS if small else SECONDS_OF_LARGE
+        return Budget(work, work * PATIENCE, self.options.progress)
 
     def wide(self, name: str) -> Array:
         """Mine in float64; where it is no number, as padding may be, the reference."""

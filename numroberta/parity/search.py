@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numroberta.parity.budget import Budget, price_of
 from numroberta.parity.dropout import dropout_in
-from numroberta.parity.measure import counted, distance
-from numroberta.parity.names import AFTER_LAYERS, LAYER, SCORES, STATES, WORD, in_order, kind_of, layer_of, same_layer
+from numroberta.parity.measure import counted, distance, hidden_alike
+from numroberta.parity.names import (
+    AFTER_LAYERS,
+    IN_LAYERS,
+    LAYER,
+    SCORES,
+    STATES,
+    WORD,
+    in_order,
+    kind_of,
+    layer_of,
+    same_layer,
+)
+from numroberta.parity.screening import SKETCH, Screen, telling_text
 from numroberta.parity.steps import Forward, Inputs, Mistake
 
 Array = NDArray[Any]
@@ -24,7 +36,13 @@ HIDDEN = 10  # tolerances: an error beyond this does not come from an earlier on
 ROUNDING_ERROR = 1e-13  # and so are errors that float64 itself may make
 MOST_ALIKE = 24  # mistakes with the same numbers that are told apart by what comes later
 MOST_PAIRS = 60  # pairs of mistakes that are computed, of all that might add up to the error
-SKETCH = 2048  # elements of an effect that are kept, to see which pairs add up
+FEW_STEPS = 3  # on the way to a value: so short a way is computed for the whole batch at once
+AT_ONCE = 100  # mistakes that are tried before anything is concluded
+NEARLY_NOTHING_LEFT = 1 / 50  # what leaves so little of the error is the mistake, and no other is looked for
+LEFT_BY_TWO = 1 / 20  # two mistakes fit by chance more easily than one
+SLACK = 3.0  # one text may be so much worse explained than all together
+ENOUGH_FOR_PAIRS = 300  # mistakes whose effects are known before two of them are tried together
+SHARED = 3.0  # how much cheaper many mistakes are side by side than one by one
 # Rounding cannot be computed again bit by bit: it is recognised if the error points the same way and has the same size.
 ROUNDING_LIKENESS = 0.5
 ROUNDING_SIZE = 1.7
@@ -62,31 +80,6 @@ class Diagnosis:
         return {part.name: getattr(self, part.name) for part in fields(self) if part.name != "made"}
 
 
-class Budget:
-    """How long a search may take, and who is told how far it is.
-
-    seconds: of computing in this thread, after which no other mistake is tried.  progress: called with a sentence, a
-    few times a second.
-    """
-
-    def __init__(self, seconds: float, progress: Callable[[str], None] | None = None):
-        self.began, self.shown = time.thread_time(), time.monotonic()
-        self.seconds, self.progress = seconds, progress
-        self.tried = 0
-
-    @property
-    def spent(self) -> bool:
-        return time.thread_time() - self.began > self.seconds
-
-    def count(self, name: str) -> None:
-        self.tried += 1
-        now = time.monotonic()
-        if self.progress and now - self.shown > 0.2:
-            self.shown = now
-            spent = time.thread_time() - self.began
-            self.progress(f"{name}: {self.tried} mistakes tried in {spent:.0f} of {self.seconds:.0f} s")
-
-
 @dataclass(frozen=True)
 class Try:
     """A mistake, the error that it leaves, and some elements of what it does to the value."""
@@ -116,6 +109,8 @@ class Search:
     ):
         self.inputs, self.catalogue, self.right, self.wrong, self.later = inputs, catalogue, right, wrong, later
         self.budget, self.made = budget, made
+        width = np.sqrt(sum(tensor.size for name, tensor in inputs.weights.items() if layer_of(name) == 0))
+        self.products = float(width) ** 2 / len(IN_LAYERS)  # of a step and a token
         self.last_output = f"encoder.layer.{inputs.layers - 1}.output"
 
     def diagnose(self) -> Diagnosis:
@@ -140,18 +135,29 @@ class Search:
         if before <= self.wrong.tolerance:
             return nothing
         far = len({layer_of(name) for name in sound.computed}) > 2
-        enough = min(self.wrong.tolerance, before * NOTHING_LEFT)
+        enough = before * NOTHING_LEFT if np.isfinite(before) else self.wrong.tolerance
+        screens = self.screens(sound, expected) if len(sound.computed) > FEW_STEPS else {}
         tries: list[Try] = []
-        for mistakes in self.candidates(sound, far):
-            for mistake in mistakes:
-                tries.append(self.attempted(sound, expected, known, mistake, sketched=far))
-                if self.budget.spent or (far and tries[-1].error <= enough):
+        acceptable: list[Try] = []
+        paired = False
+        for stage in self.stages(sound, far):
+            for start in range(0, len(stage), AT_ONCE):
+                if self.budget.spent:
+                    break
+                tries += self.tried(sound, expected, known, stage[start : start + AT_ONCE], screens, before)
+                if far and min(each.error for each in tries) <= enough:
                     break
             acceptable = self.acceptable(tries, before)
             if acceptable:
                 best, where, count = self.by_what_comes_later(known, [each.mistake for each in acceptable])
-                if count == len(self.later) or far:
+                certain = acceptable[0].error <= before * NEARLY_NOTHING_LEFT
+                if count == len(self.later) or (far and certain):
                     break
+            elif far and not self.right and not paired and len(tries) >= ENOUGH_FOR_PAIRS:
+                paired = True
+                pair = self.pair(tries, screens, sound, expected, nothing)
+                if pair:
+                    return pair
             if self.budget.spent:
                 break
         if acceptable:
@@ -165,25 +171,87 @@ class Search:
         dropout = dropout_in(sound, self.wrong.name, self.wrong.value, compared)
         if dropout:
             return replace(nothing, mistake=dropout)
-        rounding = self.rounding(sound, expected, known, nothing)
-        return rounding or (self.pair(tries, expected, nothing) if far and not self.right else None) or nothing
+        return self.rounding(sound, expected, known, nothing) or nothing
 
-    def candidates(self, sound: Forward, far: bool) -> Iterator[list[Mistake]]:
-        """The mistakes that change a step on the way to the value, the likely ones first.
+    def stages(self, sound: Forward, far: bool) -> Iterator[list[Mistake]]:
+        """The mistakes that change a step on the way to the value, the likely and the cheap ones first.
 
         Where the way is long, those that can be made in one layer come again for each layer on it.
         """
-        layers = sorted({layer for name in sound.computed if (layer := layer_of(name)) is not None})
+        layers = sorted({layer for name in sound.computed if (layer := layer_of(name)) is not None}, reverse=True)
         matter = [mistake for mistake in self.catalogue if self.matters(mistake, sound)]
+        if self.wrong.value.shape != sound[self.wrong.name].shape:
+            yield [mistake for mistake in matter if mistake.inputs or mistake.kinds & {*AFTER_LAYERS}]
+            return
         # A mistake would show in an earlier step of this layer too, if it changed it.
         possible = [mistake for mistake in matter if not self.contradicted(mistake)]
+        first = {id(mistake): self.first_changed(mistake, sound) or (9, 0, 0) for mistake in possible}
+        if far:
+            yield [mistake for mistake in possible if first[id(mistake)][0] == 2]
+            possible = [mistake for mistake in possible if first[id(mistake)][0] != 2]
         for rare in (False, True):
             mistakes = [mistake for mistake in possible if mistake.rare == rare]
-            yield mistakes
             if far:
+                yield [mistake for mistake in mistakes if mistake.unit is None and not mistake.of_numbers]
+                yield [mistake for mistake in mistakes if mistake.unit is not None or mistake.of_numbers]
                 in_layers = [m for m in mistakes if any(kind.startswith(LAYER) for kind in m.kinds)]
-                yield [mistake.only_in(layer) for mistake in in_layers for layer in layers]
-        yield [mistake for mistake in matter if mistake not in possible]
+                for of_numbers in (False, True):
+                    for layer in layers:
+                        yield [m.only_in(layer) for m in in_layers if m.of_numbers == of_numbers]
+            else:
+                yield mistakes
+        yield [mistake for mistake in matter if mistake not in possible and not far]
+
+    def screens(self, sound: Forward, expected: Array) -> dict[bool, Screen]:
+        """One text without its padding, and with it, if mine has the shape that it should have."""
+        if self.wrong.value.shape != expected.shape:
+            return {}
+        mask = self.inputs.attention_mask
+        text = telling_text(self.wrong.name, mask, self.wrong.value, expected)
+        screens = {}
+        for padded in (False, True):
+            screens[padded] = Screen(sound, self.wrong.name, self.wrong.value, text, padded)
+        return screens
+
+    def tried(
+        self,
+        sound: Forward,
+        expected: Array,
+        known: Mapping[str, Array],
+        mistakes: Sequence[Mistake],
+        screens: Mapping[bool, Screen],
+        before: float,
+    ) -> list[Try]:
+        """What each of these mistakes leaves; those that do not explain a single text are not computed for the rest."""
+        likely = max(min(self.wrong.tolerance, before * LEFT), before * NOTHING_LEFT) * SLACK
+        tries: dict[int, Try] = {}
+        groups: dict[tuple[bool, tuple[int, int, int]], list[int]] = {}
+        for number, mistake in enumerate(mistakes):
+            first = self.first_changed(mistake, sound) or (9, 0, 0)
+            if not screens or mistake.scope == "batch" or (first[0] == 2 and not mistake.inputs):
+                tries[number] = self.attempted(sound, expected, known, mistake)
+            elif mistake.inputs or mistake.order:
+                screen = screens[bool(mistake.inputs)]
+                self.budget.count(self.wrong.name, self.price(sound, first, screen.inputs.input_ids.size))
+                tries[number] = Try(mistake, screen.glance_alone(mistake, self.wrong.value), None)
+            else:
+                groups.setdefault((mistake.scope == "padding", (*first[:2], 0)), []).append(number)
+        for (padded, first), numbers in groups.items():
+            screen = screens[padded]
+            glances = screen.glances([(mistakes[number],) for number in numbers])
+            for number, (error, effect) in zip(numbers, glances, strict=True):
+                self.budget.count(self.wrong.name, self.price(sound, first, screen.inputs.input_ids.size) / SHARED)
+                tries[number] = Try(mistakes[number], error, effect)
+        promising = [n for n in sorted(tries) if tries[n].error <= likely]
+        for number in promising if screens else []:
+            effect = tries[number].effect
+            tries[number] = replace(self.attempted(sound, expected, known, mistakes[number]), effect=effect)
+        return [tries[number] for number in sorted(tries)]
+
+    def price(self, sound: Forward, first: tuple[int, int, int], tokens: int) -> float:
+        """What it costs to compute the value of so many tokens again from this step on."""
+        steps = sum(in_order(name) >= first for name in sound.computed)
+        return price_of(steps, steps * tokens * self.products)
 
     def matters(self, mistake: Mistake, sound: Forward) -> bool:
         """Whether the mistake changes anything that was computed on the way to the value."""
@@ -207,19 +275,14 @@ class Search:
         ]
         return min(changed) if changed else None
 
-    def attempted(
-        self, sound: Forward, expected: Array, known: Mapping[str, Array], mistake: Mistake, sketched: bool
-    ) -> Try:
+    def attempted(self, sound: Forward, expected: Array, known: Mapping[str, Array], mistake: Mistake) -> Try:
         """The error that is left if the mistake is made."""
-        self.budget.count(self.wrong.name)
+        first = self.first_changed(mistake, sound) or (9, 0, 0)
+        self.budget.count(self.wrong.name, self.price(sound, first, self.inputs.input_ids.size))
         value = self.with_mistakes(sound, known, mistake)
         if value is None:
             return Try(mistake, np.inf, None)
-        error = self.error(value[0], value[1])
-        effect = None
-        if sketched and value[1].shape == expected.shape:
-            effect = self.sketch(value[1] - expected)
-        return Try(mistake, error, effect)
+        return Try(mistake, self.error(value[0], value[1]), None)
 
     def with_mistakes(
         self, sound: Forward, known: Mapping[str, Array], *mistakes: Mistake
@@ -304,48 +367,55 @@ class Search:
         for mistake in self.catalogue:
             if mistake.unit is None or error is None or not self.matters(mistake, sound):
                 continue
-            each = self.attempted(sound, expected, known, mistake, sketched=True)
-            if each.effect is None or not np.all(np.isfinite(each.effect)):
+            value = self.with_mistakes(sound, known, mistake)
+            if value is None or value[1].shape != expected.shape or not np.all(np.isfinite(value[1])):
                 continue
-            sizes = np.linalg.norm(error), np.linalg.norm(each.effect)
+            effect = self.sketch(value[1] - expected)
+            sizes = np.linalg.norm(error), np.linalg.norm(effect)
             if not all(sizes) or not 1 / ROUNDING_SIZE < sizes[0] / sizes[1] < ROUNDING_SIZE:
                 continue
-            cosine = float(error @ each.effect / (sizes[0] * sizes[1]))
+            cosine = float(error @ effect / (sizes[0] * sizes[1]))
             if cosine >= likeness:
-                best, likeness = each, cosine
+                best, likeness = Try(mistake, self.error(*value), effect), cosine
         if best is None:
             return None
         return replace(nothing, mistake=best.mistake.sentence, after=best.error, made=(*self.made, best.mistake))
 
-    def pair(self, tries: list[Try], expected: Array, nothing: Diagnosis) -> Diagnosis | None:
+    def pair(
+        self, tries: list[Try], screens: Mapping[bool, Screen], sound: Forward, expected: Array, nothing: Diagnosis
+    ) -> Diagnosis | None:
         """Two mistakes whose effects add up to the error, computed together."""
-        if self.wrong.value.shape != expected.shape:
-            return None
-        usable = [each for each in tries if each.effect is not None and np.all(np.isfinite(each.effect))]
-        usable = [each for each in usable if np.linalg.norm(each.effect) < 1e6]  # type: ignore[arg-type]
-        if len(usable) < 2:
+        usable = [each for each in tries if each.effect is not None and 0 < np.linalg.norm(each.effect) < 1e6]
+        if len(usable) < 2 or not screens:
             return None
         effects = np.array([each.effect for each in usable])
-        error = self.sketch(self.wrong.value - expected)
+        error = screens[False].error_sketch
         gram, along = effects @ effects.T, effects @ error
         size = np.diag(gram) - 2 * along
         left = size[:, None] + size[None, :] + 2 * gram  # |error − a − b|² − |error|², for all pairs
         left[np.tril_indices(len(left))] = np.inf
-        sound = Forward(self.inputs, {}, *self.made)
-        best, least = None, min(self.wrong.tolerance, nothing.before * LEFT)
-        for flat in np.argsort(left, axis=None)[:MOST_PAIRS]:
-            two = tuple(usable[i].mistake for i in divmod(int(flat), len(left)))
-            if self.budget.spent:
-                break
-            self.budget.count(self.wrong.name)
-            value = self.with_mistakes(sound, {}, *two)
-            error_left = self.error(*value) if value else np.inf
-            if error_left < least:
-                best, least = two, error_left
-        if best is None:
+        likeliest = [divmod(int(flat), len(left)) for flat in np.argsort(left, axis=None)[:MOST_PAIRS]]
+        pairs = [(usable[i].mistake, usable[j].mistake) for i, j in likeliest if np.isfinite(left[i, j])]
+        glanced: list[tuple[float, int]] = []
+        for padded in (False, True):
+            numbers = [n for n, two in enumerate(pairs) if padded == any(m.scope == "padding" for m in two)]
+            for number, (after, _) in zip(numbers, screens[padded].glances([pairs[n] for n in numbers]), strict=True):
+                price = self.price(sound, (0, 0, 0), screens[padded].inputs.input_ids.size)
+                self.budget.count(self.wrong.name, price / SHARED)
+                glanced.append((after, number))
+        allowed = max(min(self.wrong.tolerance, nothing.before * LEFT_BY_TWO), nothing.before * NOTHING_LEFT)
+        found: list[tuple[float, int]] = []
+        for after, number in sorted(glanced)[:MOST_ALIKE]:
+            value = self.with_mistakes(sound, {}, *pairs[number]) if after <= allowed * SLACK else None
+            if value and (after := self.error(*value)) <= allowed:
+                found.append((after, number))
+        if not found:
             return None
+        same = [number for after, number in found if after <= min(found)[0] * SAME + ROUNDING_ERROR]
+        place = {id(each.mistake): position for position, each in enumerate(tries)}
+        best = pairs[min(same, key=lambda number: sorted(place[id(m)] for m in pairs[number])[::-1])]
         sentence = "two mistakes: " + "; and ".join(f"{m.sentence}{in_layer(m)}" for m in best)
-        return replace(nothing, mistake=sentence, after=least, made=(*self.made, *best))
+        return replace(nothing, mistake=sentence, after=min(found)[0], made=(*self.made, *best))
 
 
 def changed_places(order: Sequence[int], layers: int) -> list[int]:
@@ -358,13 +428,6 @@ def in_layer(mistake: Mistake) -> str:
     return "" if mistake.layer is None else f" (in layer {mistake.layer} only)"
 
 
-def hidden_alike(value: Array, expected: Array) -> tuple[Array, Array]:
-    """Scores in which every mask has the same depth: −∞, −10,000 and the least float32 hide a score alike."""
-    seen = expected[expected > -1000]
-    lowest = -100 - float(np.abs(seen).max(initial=0.0))
-    return np.maximum(value, lowest), np.maximum(expected, lowest)
-
-
 def further_back(right: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
     """What to compute from, if not from the nearest values: the hidden states, then the token ids alone.
 
@@ -375,49 +438,3 @@ def further_back(right: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
         yield states
     if states:
         yield {}
-
-
-SURE = 8.0  # standard errors by which an effect must stand out of the noise
-NEARLY_ONE = 0.15  # how far from 1 the share of the effect may be that is in the error
-
-
-def hidden_mistake(
-    inputs: Inputs, catalogue: Sequence[Mistake], known: Mapping[str, Array], budget: Budget
-) -> str | None:
-    """The likeliest mistake in a program whose values are all within their tolerance, or None.
-
-    Each step is computed from the program's own values.  Rounding errors point anywhere; a mistake's effect d shows in
-    the error e as ⟨e, d⟩ / ⟨d, d⟩ ≈ 1, many standard errors |e| / |d| away from 0.
-    """
-    best, surest = None, SURE
-    for name in sorted(known, key=in_order):
-        before = {each: value for each, value in known.items() if in_order(each) < in_order(name)}
-        sound = Forward(inputs, before)
-        expected = sound[name]
-        where = counted(name, expected.shape, inputs.attention_mask != 0)
-        if (layer_of(name) or 0) > 1 or expected.shape != known[name].shape or not sound.computed:
-            continue
-        error = (known[name] - expected)[where]
-        for mistake in catalogue:
-            kinds = {kind_of(each) for each in sound.computed}
-            if budget.spent or mistake.rare or mistake.unit or mistake.order or mistake.inputs:
-                continue
-            if not mistake.kinds & kinds:
-                continue
-            budget.count(name)
-            value = Forward(inputs, before, mistake).attempt(name)
-            if value is None or value.shape != expected.shape:
-                continue
-            effect = (value - expected)[where]
-            with np.errstate(all="ignore"):
-                square = float(effect @ effect)
-            if not np.isfinite(square) or square == 0:
-                continue
-            share = float(error @ effect) / square
-            left = error - share * effect
-            sure = share * np.sqrt(square / max(float(left @ left) / len(left), 1e-300))
-            if abs(share - 1) < NEARLY_ONE and sure > surest:
-                best, surest = mistake.sentence, float(sure)
-        if best:
-            return f"{best} (seen in {name})"
-    return None

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,9 @@ class Mistake:
     sentence: what is wrong, for its author.  steps: by kind of activation, how it is computed instead.  tensors: by
     kind of tensor, what is used instead.  inputs: the tokens that the program works with.  order: of how many layers
     there are, whose weights run at each place.  layer: the only layer in which the mistake is made; None: all.
-    rare: not worth a forward pass from the token ids.  unit: eps of the type that a sound program may compute in so.
+    rare: tried after the others.  unit: eps of the type that a sound program may compute in so.  scope: what of the
+    batch it depends on: a "text" alone, its "padding" too, or the other texts of the "batch".  of_numbers: one of
+    precision, whose weights take long to change.
     """
 
     sentence: str
@@ -95,6 +97,8 @@ class Mistake:
     layer: int | None = None
     rare: bool = False
     unit: float | None = None
+    scope: Literal["text", "padding", "batch"] = "text"
+    of_numbers: bool = False
 
     def only_in(self, layer: int) -> Mistake:
         """The same mistake, made in one layer only."""
@@ -104,6 +108,10 @@ class Mistake:
     def kinds(self) -> frozenset[str]:
         """The kinds of activations that it changes at once."""
         return frozenset(self.steps) | {step_of_tensor(kind) for kind in self.tensors}
+
+    def changes(self, name: str) -> bool:
+        """Whether it changes the activation of this name at once."""
+        return kind_of(name) in self.kinds and self.layer in (None, layer_of(name))
 
 
 def backward_step(kind: str) -> Step:
@@ -205,7 +213,9 @@ class Forward:
 
 
 def linear(f: Forward, name: str, x: Array) -> Array:
-    return x @ f.weight(f"{name}.weight").T + f.weight(f"{name}.bias")
+    weight, bias = (f.weight(f"{name}.{part}") for part in ("weight", "bias"))
+    y = x.reshape(-1, x.shape[-1]) @ weight.T  # all texts in one product
+    return y.reshape(*x.shape[:-1], -1) + bias
 
 
 def layer_norm(f: Forward, name: str, x: Array) -> Array:

@@ -8,6 +8,7 @@ particular comes first.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 
 from numroberta.parity.mistakes import (
@@ -31,4 +32,5 @@ def catalogue(inputs: Inputs, without: ModuleType | None = None) -> Iterator[Mis
     """Every mistake that can be made with these weights and tokens.  without: a part to leave out."""
     for part in PARTS:
         if part is not without:
-            yield from part.mistakes(inputs)
+            for mistake in part.mistakes(inputs):
+                yield replace(mistake, of_numbers=True) if part is numbers else mistake

@@ -71,7 +71,7 @@ def wrong_heads() -> Iterator[Mistake]:
             {CONTEXT: of_context},
             {CONTEXT: partial(context, merge=unsplit)},
         ):
-            yield Mistake(what, steps)
+            yield Mistake(what, steps, scope="padding")
     for sentence, step in (
         ("the heads are merged in reverse", lambda c: c[:, ::-1]),
         ("the heads are shifted by one when they are merged", lambda c: np.roll(c, 1, 1)),
@@ -115,7 +115,7 @@ def wrong_products() -> Iterator[Mistake]:
         return merge(f[same_layer(name, PROBS)].swapaxes(2, 3) @ f.split(f[same_layer(name, VALUE)]))
 
     yield Mistake("query and key change places in the scores", {SCORES: exchanged})
-    yield Mistake("the value is looked up with the transposed probabilities", {CONTEXT: looked_up})
+    yield Mistake("the value is looked up with the transposed probabilities", {CONTEXT: looked_up}, scope="padding")
     for kind, what in ((KEY, "key"), (QUERY, "query")):
         yield Mistake(
             f"the {what} is looked up in place of the value",
@@ -163,7 +163,7 @@ def wrong_softmax() -> Iterator[Mistake]:
         ("the scores are clamped to ±10", lambda f, s: softmax_over(3, np.clip(s, -10, 10), blocked(f))),
         ("the scores are clamped to ±5", lambda f, s: softmax_over(3, np.clip(s, -5, 5), blocked(f))),
     ):  # fmt: skip
-        yield Mistake(sentence, {PROBS: partial(probabilities, way=way)})
+        yield Mistake(sentence, {PROBS: partial(probabilities, way=way)}, scope="padding")
 
 
 def probabilities(f: Forward, name: str, way: Callable[[Forward, Array], Array]) -> Array:

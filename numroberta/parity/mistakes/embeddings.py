@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -31,8 +32,13 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
 def wrong_positions(inputs: Inputs) -> Iterator[Mistake]:
     first = inputs.padding_idx + 1
 
-    def positions(sentence: str, ids: Callable[[Forward], Array], rare: bool = False) -> Mistake:
-        return Mistake(sentence, {POSITION: partial(position_embeddings, ids=ids)}, rare=rare)
+    def positions(
+        sentence: str,
+        ids: Callable[[Forward], Array],
+        rare: bool = False,
+        scope: Literal["padding", "batch"] = "padding",
+    ) -> Mistake:
+        return Mistake(sentence, {POSITION: partial(position_embeddings, ids=ids)}, rare=rare, scope=scope)
 
     for start in (0, 1, 2, 3, 4, 5, inputs.padding_idx):
         sentence = f"position ids start at {start}; RoBERTa's start at padding_idx + 1 = {first}"
@@ -44,8 +50,12 @@ def wrong_positions(inputs: Inputs) -> Iterator[Mistake]:
         if index != inputs.padding_idx:
             sentence = f"the padding index is {index} in the position ids; it is {inputs.padding_idx}"
             yield positions(sentence, partial(position_ids_of, padding_idx=index))
-    yield positions("position ids go on from one text to the next; they start again in each", over_the_batch)
-    yield positions("position ids go on from one text to the next, padding included", padded_over_the_batch)
+    yield positions(
+        "position ids go on from one text to the next; they start again in each", over_the_batch, scope="batch"
+    )
+    yield positions(
+        "position ids go on from one text to the next, padding included", padded_over_the_batch, scope="batch"
+    )
     yield positions("position ids are those of a batch padded on the left", padded_on_the_left)
     yield positions("position ids run backwards, from the last token to the first", backwards)
     yield positions(f"every position id is {first}", lambda f: np.full_like(f.inputs.input_ids, first))
@@ -123,7 +133,7 @@ def wrong_rows(inputs: Inputs) -> Iterator[Mistake]:
         "each word embedding is that of another id: the ids are shifted by 3 (fairseq's special tokens)",
         words(lambda ids: ids + 3), rare=True,
     )  # fmt: skip
-    yield Mistake("the word embeddings of a text are in reverse", words(lambda ids: ids[:, ::-1]))
+    yield Mistake("the word embeddings of a text are in reverse", words(lambda ids: ids[:, ::-1]), scope="padding")
     yield Mistake("every token has the word embedding of <unk>", words(lambda ids: np.full_like(ids, 3)), rare=True)
     root = width**0.5
     for factor, what in ((root, "multiplied by √d"), (1 / root, "divided by √d"), (2.0, "doubled")):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -37,19 +38,21 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
         ("<s> is masked", lambda f, s: never(blocked(f) | first_token(f))),
         ("<s> and </s> are masked", lambda f, s: never(blocked(f) | first_token(f) | last_token(f))),
         ("the mask ends one token too late", lambda f, s: never(blocked(f) & ~after_last(f))),
-        ("the mask is that of the next text in the batch", lambda f, s: never(np.roll(blocked(f), -1, 0))),
-        ("the mask is that of the text before it in the batch", lambda f, s: never(np.roll(blocked(f), 1, 0))),
-        ("the mask of the first text is used for all", lambda f, s: never(blocked(f)[:1])),
-        ("the mask of the last text is used for all", lambda f, s: never(blocked(f)[-1:])),
         ("the mask is as if padding were on the left", lambda f, s: never(blocked(f)[..., ::-1])),
         *((f"a token sees only the {w} tokens on each side (a window)",
            partial(window, width=w)) for w in (1, 2, 4, 8, 16, 32, 64, 128)),
         ("a bias that grows with the distance is added to the scores (ALiBi)", alibi),
     )  # fmt: skip
-    for sentence, term in terms:
-        yield Mistake(sentence, {PROBS: partial(masked_softmax, term=term)})
-        # The program may have recorded its scores with the mask in them.
-        yield Mistake(sentence, {SCORES: partial(masked_scores, term=term)}, rare=True)
+    yield from in_probs_or_scores(terms, "padding")
+    yield from in_probs_or_scores(
+        (
+            ("the mask is that of the next text in the batch", lambda f, s: never(np.roll(blocked(f), -1, 0))),
+            ("the mask is that of the text before it in the batch", lambda f, s: never(np.roll(blocked(f), 1, 0))),
+            ("the mask of the first text is used for all", lambda f, s: never(blocked(f)[:1])),
+            ("the mask of the last text is used for all", lambda f, s: never(blocked(f)[-1:])),
+        ),
+        "batch",
+    )
     for sentence, way in (
         ("padded scores are set to 0 before the softmax; they must become −∞",
          lambda f, s: textbook.softmax(np.where(blocked(f), 0, s))),
@@ -60,11 +63,18 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
         ("padded probabilities are set to 0 after the softmax, so that a row no longer sums to 1",
          lambda f, s: np.where(blocked(f), 0, textbook.softmax(s))),
     ):  # fmt: skip
-        yield Mistake(sentence, {PROBS: partial(probabilities, way=way)})
+        yield Mistake(sentence, {PROBS: partial(probabilities, way=way)}, scope="padding")
     yield Mistake(
         "texts see each other: the batch is packed without a mask between them",
-        {PROBS: packed_probs, CONTEXT: packed_context},
-    )
+        {PROBS: packed_probs, CONTEXT: packed_context}, scope="batch",
+    )  # fmt: skip
+
+
+def in_probs_or_scores(terms: Iterable[tuple[str, Hidden]], scope: Literal["padding", "batch"]) -> Iterator[Mistake]:
+    """The mistake where the softmax is, and in the scores: the program may have recorded them with the mask in them."""
+    for sentence, term in terms:
+        yield Mistake(sentence, {PROBS: partial(masked_softmax, term=term)}, scope=scope)
+        yield Mistake(sentence, {SCORES: partial(masked_scores, term=term)}, rare=True, scope=scope)
 
 
 def show(number: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -85,15 +86,16 @@ def wrong_norms(inputs: Inputs) -> Iterator[Mistake]:
         ("the layer norm is applied twice", lambda f, name, x: layer_norm(f, name, layer_norm(f, name, x))),
     ]  # fmt: skip
     for what, way in ways:
-        yield from norms_everywhere_or_once(what, way)
+        yield from norms_everywhere_or_once(what, way, "padding" if way in (over_tokens, over_everything) else "text")
 
 
-def norms_everywhere_or_once(what: str, way: Way) -> Iterator[Mistake]:
+def norms_everywhere_or_once(what: str, way: Way, scope: Literal["text", "padding"] = "text") -> Iterator[Mistake]:
     steps: dict[str, Step] = {name: added(way, name) for name in RESIDUALS}
     steps |= {"embeddings": partial(embeddings, way=way), "lm_head.layer_norm": partial(head_norm, way=way)}
-    yield Mistake(what, steps)
-    yield Mistake(f"{what} (in the layers)", {name: steps[name] for name in RESIDUALS})
-    yield from (Mistake(f"{what} (in {place_of(name)})", {name: step}, rare=True) for name, step in steps.items())
+    yield Mistake(what, steps, scope=scope)
+    yield Mistake(f"{what} (in the layers)", {name: steps[name] for name in RESIDUALS}, scope=scope)
+    for name, step in steps.items():
+        yield Mistake(f"{what} (in {place_of(name)})", {name: step}, rare=True, scope=scope)
 
 
 def divided_by_variance(f: Forward, name: str, x: Array) -> Array:

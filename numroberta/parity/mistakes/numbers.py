@@ -143,7 +143,8 @@ def quantized_weights() -> Iterator[Mistake]:
         yield Mistake(f"the word embeddings are {verb} {what}", tensors={f"{WORD}.weight": change}, rare=True)
     for rows, what in ((True, "each token"), (False, "the whole tensor")):
         int8: dict[str, Step] = {kind: through(partial(dynamic_int8, rows=rows), kind) for kind in LINEARS}
-        yield Mistake(f"the linear layers multiply in int8: inputs with a scale for {what}, weights for each row", int8)
+        yield Mistake(f"the linear layers multiply in int8: inputs with a scale for {what}, weights for each row", int8,
+                      scope="text" if rows else "batch")  # fmt: skip
 
 
 def symmetric(w: Array, levels: int, axis: int | None) -> Array:
