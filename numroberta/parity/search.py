@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from numroberta.parity.dropout import dropout_in
 from numroberta.parity.measure import counted, distance
-from numroberta.parity.names import AFTER_LAYERS, LAYER, SCORES, STATES, WORD, in_order, kind_of, layer_of, same_layer
+from numroberta.parity.names import (
+    AFTER_LAYERS,
+    LAYER,
+    SCORES,
+    STATES,
+    WORD,
+    in_order,
+    is_gradient,
+    kind_of,
+    layer_of,
+    same_layer,
+)
 from numroberta.parity.steps import Forward, Inputs, Mistake
 
 Array = NDArray[Any]
@@ -264,7 +275,10 @@ class Search:
             return any(
                 place in right for place in changed_places(mistake.order(self.inputs.layers), self.inputs.layers)
             )
-        return any(same_layer(self.wrong.name, kind) in self.right for kind in mistake.kinds)
+        kinds = mistake.kinds
+        if is_gradient(self.wrong.name) and layer_of(self.wrong.name) is not None:
+            kinds = frozenset(kind for kind in kinds if kind.startswith(LAYER))  # a head's gradients may be right
+        return any(same_layer(self.wrong.name, kind) in self.right for kind in kinds)
 
     def by_what_comes_later(self, known: Mapping[str, Array], mistakes: list[Mistake]) -> tuple[Mistake, str, int]:
         """The mistake that explains the most of what comes later, in which layers it is made, and how much that is."""
@@ -295,7 +309,8 @@ class Search:
             where = counted(later.name, expected.shape, forward.inputs.attention_mask != 0)
             if distance(later.value, expected, where) > later.tolerance:
                 return number, again
-            again = again or (layer_of(later.name) or 0) > (layer_of(self.wrong.name) or 0)
+            layer = layer_of(later.name)
+            again = again or (layer is not None and layer != (layer_of(self.wrong.name) or 0))
         return len(self.later), again
 
     def rounding(
@@ -408,8 +423,11 @@ def hidden_mistake(
             if not mistake.kinds & kinds:
                 continue
             budget.count(name)
-            with np.errstate(all="ignore"):
-                effect = (Forward(inputs, before, mistake)[name] - expected)[where]
+            try:
+                with np.errstate(all="ignore"):
+                    effect = (Forward(inputs, before, mistake)[name] - expected)[where]
+            except (ValueError, IndexError, KeyError):  # it cannot be made in this geometry, or without such a head
+                continue
             square = float(effect @ effect)
             if not np.isfinite(square) or square == 0:
                 continue
