@@ -31,7 +31,10 @@ from numroberta.parity.names import (
     AFTER_LAYERS,
     GRAD,
     INPUT,
+    KEY,
     LABELS,
+    PROBS,
+    QUERY,
     SCORES,
     STATES,
     WORD,
@@ -41,6 +44,7 @@ from numroberta.parity.names import (
     is_step,
     kind_of,
     layer_of,
+    same_layer,
     step_of_gradient,
 )
 from numroberta.parity.search import Diagnosis, Search, Wrong
@@ -158,6 +162,8 @@ class Bench:
         self.narrow = narrow_types(mine, shared)
         # What was once rounded stays so, whatever type it is kept in afterwards.
         units = np.maximum.accumulate([self.unit(name) for name in shared])
+        float16 = measure.UNITS["float16"]
+        self.least = {n: measure.LEAST_FLOAT16 for n, unit in zip(shared, units, strict=True) if unit == float16}
         self.values: dict[str, Array | None] = {}  # mine, arranged as the reference
         self.tolerances = {
             name: measure.tolerance(name, float(unit), self.layers) for name, unit in zip(shared, units, strict=True)
@@ -234,16 +240,44 @@ class Bench:
 
     @cache  # noqa: B019  (a bench lives as long as its comparison)
     def scale(self, name: str) -> float:
-        """The RMS of the reference's values; of a bias's gradient, what it would be if its terms did not cancel.
+        """The RMS of the reference's values; of a gradient whose terms cancel, more: what rounding is relative to.
 
-        They may: softmax drops what is added to all scores of a query, so a key's bias has rounding for a gradient.
+        Softmax's gradient is P (dP − Σ dP P): nought where all keys have the same value.  A bias's is a sum over
+        tokens, and a key's bias adds the same to all scores of a query: its gradient is rounding alone.
         """
+        own, known = max(self.rms(name), self.least.get(name, 0.0)), self.reference.tensors
+        step = step_of_gradient(name)
+        dy, kind = known.get(step + GRAD), kind_of(step)
+        if not is_gradient(name) or dy is None:
+            return own
+        if is_of_tensor(name):
+            terms = self.scale(step + GRAD) * float(np.sqrt(dy.size // dy.shape[-1]))
+            if name.endswith(f".bias{GRAD}"):
+                return max(own, terms)
+            layer = layer_of(name) or 0
+            below = f"encoder.layer.{layer - 1}.output" if layer else "embeddings"
+            return max(own, terms * self.rms(below)) if kind in (QUERY, KEY) and below in known else own
+        probs, dprobs, query, key = (known.get(same_layer(step, k)) for k in (PROBS, PROBS + GRAD, QUERY, KEY))
+        if kind not in (SCORES, QUERY, KEY) or probs is None or dprobs is None or query is None or key is None:
+            return own
+        products = probs * dprobs * measure.counted(step, probs.shape, self.real)  # (b, h, queries, keys)
+        if kind == SCORES:
+            return max(own, measure.rms(products))
+        b, h, n, _ = products.shape
+        other = (key if kind == QUERY else query).reshape(b, n, h, -1).swapaxes(1, 2)
+        squares = (products if kind == QUERY else products.swapaxes(2, 3)) ** 2 @ other**2 / other.shape[-1]
+        return max(own, float(np.sqrt(squares.mean())))
+
+    def rms(self, name: str) -> float:
+        """The RMS of the reference's values, where they are not padding."""
         tensor = self.reference.tensors[name]
-        sizes = [measure.rms(tensor[measure.counted(name, tensor.shape, self.real)])]
-        terms = self.reference.tensors.get(step_of_gradient(name) + GRAD) if name.endswith(f".bias{GRAD}") else None
-        if terms is not None:
-            sizes.append(measure.rms(terms) * float(np.sqrt(terms.size // terms.shape[-1])))
-        return max(sizes)
+        return measure.rms(tensor[measure.counted(name, tensor.shape, self.real)])
+
+    def wrong(self, name: str, value: Array) -> Wrong:
+        """Mine for the search, with the error that rounding may cause relative to the values themselves."""
+        size = self.rms(name)
+        more = self.scale(name) / size if size else 1.0
+        return Wrong(name, value.astype(np.float64), self.tolerances[name] * more)
 
     def diagnose(self, row: TensorComparison) -> tuple[Diagnosis | None, str]:
         """The mistake behind the first difference, or the reason why none can be named."""
@@ -265,8 +299,8 @@ class Bench:
         names = [name for name in self.values if name not in INPUT]
         right = {name: self.wide(name) for name in names[: names.index(row.name)] if self.values[name] is not None}
         mine = self.mine.tensors[row.name] if value is None else value
-        wrong = Wrong(row.name, mine.astype(np.float64), self.tolerances[row.name])
         with one_blas_thread():
+            wrong = self.wrong(row.name, mine)
             search = Search(inputs, self.catalogue, right, wrong, self.after(row.name), self.budget)
             diagnosis = search.diagnose()
         if diagnosis.mistake or value is None:
@@ -278,10 +312,10 @@ class Bench:
         """What mine has after this one in the same pass, but for what is large, and gradients that are nought."""
         names = list(self.values)
         return [
-            Wrong(later, value.astype(np.float64), self.tolerances[later])
+            self.wrong(later, value)
             for later, value in list(self.values.items())[names.index(name) + 1 :]
             if value is not None and is_step(later) and is_gradient(later) == is_gradient(name)
-            if later not in LARGE and self.scale(later) < NOUGHT * measure.rms(self.reference.tensors[later])
+            if later not in LARGE and self.scale(later) <= NOUGHT * self.rms(later)
         ]
 
     def further(self, name: str, diagnosis: Diagnosis) -> tuple[Diagnosis, ...]:
@@ -413,10 +447,12 @@ class Bench:
 def narrow_types(recording: Recording, names: list[str]) -> dict[str, str]:
     """The 16-bit type of each tensor of a program that computes in one throughout, and stores in a wider one.
 
-    Throughout: in every linear layer that is recorded, or in every hidden state.  One step in 16 bits is a mistake.
+    Throughout: in every linear layer that is recorded, in every hidden state, or in the gradient of every tensor.  One
+    step in 16 bits is a mistake.
     """
     types = {name: measure.narrow_type(recording.tensors[name]) for name in names if is_step(name)}
     products = [name for name in types if kind_of(name) in LINEARS] or [n for n in types if kind_of(n) in STATES]
+    products = products or [name for name in types if is_of_tensor(name)]
     if not products or not all(types[name] for name in products):
         return {}
     return {name: kind for name, kind in types.items() if kind}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.parity.names import ATTENTION, OUTPUT, kind_of
+from numroberta.parity.names import ATTENTION, OUTPUT, is_gradient, kind_of
 from numroberta.parity.steps import RESIDUALS, Forward
 
 Array = NDArray[Any]
@@ -26,6 +26,8 @@ def dropout_in(sound: Forward, name: str, value: Array, where: Array) -> str | N
     if value.shape != expected.shape:
         return None
     direct = of_values(value[where], expected[where])
+    if direct and is_gradient(name):
+        return "the dropout mask of the forward pass is not used again: another one is, seen in the gradient"
     if direct:
         return f"dropout is left on: {direct}"
     if kind_of(name) in (ATTENTION, OUTPUT):

@@ -73,14 +73,21 @@ def logits(f: Forward) -> Array:
     return over_tokens(y, f.inputs.attention_mask != 0) if f.inputs.task == "answer" else y
 
 
+def labels(f: Forward) -> Array:
+    """Rows of the last axis of the logits; where there is no label, padding's, which has no share in the mean."""
+    nothing = f.inputs.padding_idx if f.inputs.task == "mlm" else 0
+    own = np.asarray(f.inputs.labels)
+    return np.where(own == NO_LABEL, nothing, own)[..., None]
+
+
 def loss(f: Forward, name: str) -> Array:
     """−Σ share · log softmax(z)[label]; of vectors half their mean square length."""
     if f.inputs.labels is None:
         vectors = f[TASKS[f.inputs.task]]
         return np.array([np.square(vectors).sum() / 2 / len(vectors)])
-    z, labels = logits(f), np.maximum(f.inputs.labels, 0)
+    z = logits(f)
     z = z - z.max(-1, keepdims=True)
-    chosen = np.take_along_axis(z - np.log(np.exp(z).sum(-1, keepdims=True)), labels[..., None], -1)[..., 0]
+    chosen = np.take_along_axis(z - np.log(np.exp(z).sum(-1, keepdims=True)), labels(f), -1)[..., 0]
     return np.array([-(f[SHARES] * chosen).sum()])
 
 
@@ -88,8 +95,8 @@ def logits_gradient(f: Forward, name: str) -> Array:
     """dz = share (softmax(z) − onehot(label))."""
     if f.inputs.labels is None:
         return f[name.removesuffix(GRAD)] / len(f.inputs.input_ids)
-    dz, labels = textbook.softmax(logits(f)), np.maximum(f.inputs.labels, 0)
-    np.put_along_axis(dz, labels[..., None], np.take_along_axis(dz, labels[..., None], -1) - 1, -1)
+    dz, right = textbook.softmax(logits(f)), labels(f)
+    np.put_along_axis(dz, right, np.take_along_axis(dz, right, -1) - 1, -1)
     dz *= f[SHARES][..., None]
     return dz.swapaxes(1, 2) if f.inputs.task == "answer" else dz
 

@@ -16,6 +16,7 @@ Array = NDArray[Any]
 SINGLE = float(np.finfo(np.float32).eps)
 # The distance from 1 to the next number, as np.finfo gives it for the types that NumPy has.
 UNITS = {"bfloat16": 2.0**-7, "TF32": 2.0**-10, "float16": 2.0**-10}
+LEAST_FLOAT16 = 2.0**-14  # of its numbers with all bits; gradients may be smaller
 
 # What rounding may cause, in units of the coarser type's eps, at the embeddings; √(1 + layers) times that further up.
 # Measured on the full-size geometry in float32: 2 to 5, probabilities up to 17.  A plain loop that adds 3072 products

@@ -20,6 +20,7 @@ from numroberta.parity.names import (
     STATES,
     WORD,
     in_order,
+    is_gradient,
     kind_of,
     layer_of,
     same_layer,
@@ -326,7 +327,10 @@ class Search:
             return any(
                 place in right for place in changed_places(mistake.order(self.inputs.layers), self.inputs.layers)
             )
-        return any(same_layer(self.wrong.name, kind) in self.right for kind in mistake.kinds)
+        kinds = mistake.kinds
+        if is_gradient(self.wrong.name) and layer_of(self.wrong.name) is not None:
+            kinds = frozenset(kind for kind in kinds if kind.startswith(LAYER))  # a head's gradients may be right
+        return any(same_layer(self.wrong.name, kind) in self.right for kind in kinds)
 
     def by_what_comes_later(self, known: Mapping[str, Array], mistakes: list[Mistake]) -> tuple[Mistake, str, int]:
         """The mistake that explains the most of what comes later, in which layers it is made, and how much that is."""
@@ -355,7 +359,8 @@ class Search:
             where = counted(later.name, expected.shape, forward.inputs.attention_mask != 0)
             if distance(later.value, expected, where) > later.tolerance:
                 return number, again
-            again = again or (layer_of(later.name) or 0) > (layer_of(self.wrong.name) or 0)
+            layer = layer_of(later.name)
+            again = again or (layer is not None and layer != (layer_of(self.wrong.name) or 0))
         return len(self.later), again
 
     def rounding(
