@@ -185,7 +185,8 @@ def forward(
         done("embeddings")
     if trace.hidden_states is not None:
         trace.hidden_states.append(states.x.copy())
-    for index, layer in enumerate(weights.layers):
+    for index in range(len(weights.layers)):  # `enumerate` would hold a layer while the next one is converted
+        layer = weights.layers[index]
         probs = None
         if trace.attentions is not None:
             lengths = [span.stop - span.start for span in texts.spans]
