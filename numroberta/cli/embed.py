@@ -106,7 +106,7 @@ def print_json(options: argparse.Namespace) -> None:
         for block in json_lines(
             rows, embedder, options.dtype, lambda line: print(f"numroberta: {line}", file=sys.stderr)
         ):
-            lines = block.decode().splitlines()
+            lines = block.decode().rstrip("\n").split("\n")  # splitlines would cut at U+2028, too
             if options.json:
                 print(",\n" if written else "[", ",\n".join(lines), sep="", end="")
             else:

@@ -69,7 +69,7 @@ class TextEncoder:
         return f"<TextEncoder {self.checkpoint.name!r}: {', '.join(told)}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return TextEncoder, (self.checkpoint, self.model), {"max_length": self.max_length}
+        return type(self), (self.checkpoint, self.model), {"max_length": self.max_length}
 
     # --- One vector per text -------------------------------------------------------------------------------------
 

@@ -101,6 +101,12 @@ def test_a_frame_comes_out_with_names_and_the_index_where_it_is_asked_for():
     assert list(frame.index) == list(texts.index)
 
 
+def test_a_frame_of_polars_comes_out_where_it_is_asked_for(tiny):
+    frame = TextVectors(truncate_dim=3).set_output(transform="polars").fit_transform(as_polars(TEXTS))
+    assert frame.columns == ["textvectors0", "textvectors1", "textvectors2"]
+    np.testing.assert_allclose(frame.to_numpy(), tiny.encode(TEXTS, truncate_dim=3), rtol=0, atol=1e-6)
+
+
 def test_a_pipeline_learns_from_it():
     model = make_pipeline(TextVectors(), LogisticRegression()).fit(TEXTS, MUSIC)
     assert list(model.predict(["They play the guitar.", "Markets fell."])) == [1, 0]

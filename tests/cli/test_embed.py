@@ -147,6 +147,9 @@ def json_(embed, small):
     (embed.folder / "in.jsonl").write_text("".join(json.dumps({"text": str(i)}) + "\n" for i in range(1030)))
     printed = embed("-f", embed.folder / "in.jsonl", "-o", "-", "--json").out
     assert [row["text"] for row in json.loads(printed)] == [str(i) for i in range(1030)]
+    odd = 'line\u2028separator, next\x85line, feed\x0c, 日本語, a "quote"'
+    assert [row["text"] for row in json.loads(embed(odd, odd, "--json").out)] == [odd, odd]
+    assert [json.loads(line)["text"] for line in embed(odd, odd, "--jsonl").out[:-1].split("\n")] == [odd, odd]
     vectors = [row["embedding"] for row in json.loads(embed(*TEXTS[:2], "--json").out)]
     np.testing.assert_allclose(vectors, small.encode(TEXTS[:2]), rtol=0, atol=1e-6)
     (embed.folder / "in.jsonl").write_text("")
