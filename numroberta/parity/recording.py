@@ -99,6 +99,7 @@ def all_gradients(
         num_attention_heads=config.num_attention_heads,
         layer_norm_eps=config.layer_norm_eps,
         padding_idx=config.pad_token_id,
+        position_ids=None if config.first_position else roberta.position_ids(ids),
     )
     grads = {**found.activations, top: dy, TOKEN_TYPE: found.activations[WORD], **found.tensors}
     own_labels = {} if own is None else {LABELS: own}

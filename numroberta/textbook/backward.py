@@ -37,12 +37,15 @@ def backward(
     num_attention_heads: int = 12,
     layer_norm_eps: float = 1e-5,
     padding_idx: int = 1,
+    position_ids: ArrayLike | None = None,
+    token_type_ids: ArrayLike = 0,
 ) -> Backward:
     """From the gradient of a loss at the top to that of every tensor and activation: `loss.backward()` in PyTorch.
 
     acts: `forward(…).activations`, and what `heads` added to them.
     given: what is known, by the activation's name: {"classifier.out_proj": cross_entropy_backward(…)}, or with the
         last hidden state {"encoder.layer.5.output": …}, or several, whose losses are added.
+    position_ids, token_type_ids: as `forward` was given them.
     """
     grads: Named = {}
     d: Named = dict(given)  # a name's entry is complete when everything that was computed from it is done
@@ -53,7 +56,7 @@ def backward(
         feed_forward_backward(weights, f"encoder.layer.{i}", eps, acts, d, grads)
         name = f"encoder.layer.{i}.attention"
         attention_backward(weights, name, states[i], num_attention_heads, eps, acts, d, grads)
-    embeddings_backward(weights, np.asarray(input_ids), padding_idx, eps, acts, d, grads)
+    embeddings_backward(weights, np.asarray(input_ids), position_ids, token_type_ids, padding_idx, eps, acts, d, grads)
     return Backward(grads, d)
 
 
@@ -85,10 +88,7 @@ def heads_backward(weights: Weights, last: str, eps: float, acts: Named, d: Name
 
 
 def masked_lm_head_backward(weights: Weights, x: Array, eps: float, acts: Named, d: Named, grads: Named) -> Array:
-    """Logits = E y + c: dy = Eᵀ dz, dE = Σ dz yᵀ, (b, n, vocabulary) -> (b, n, d).
-
-    A tied E is the word embeddings, which `embeddings_backward` adds to.
-    """
+    """Logits = E y + c: dy = Eᵀ dz, dE = Σ dz yᵀ; a tied E is the word embeddings, (b, n, vocabulary) -> (b, n, d)."""
     dz, y = d["lm_head"], acts["lm_head.layer_norm"]
     decoder = decoder_name(weights)
     add(grads, decoder, np.einsum("bnv,bnd->vd", dz, y, optimize=True))
@@ -148,21 +148,21 @@ def attention_backward(
 
 
 def embeddings_backward(
-    weights: Weights, input_ids: Array, padding_idx: int, eps: float, acts: Named, d: Named, grads: Named
-) -> None:
+    weights: Weights, ids: Array, position_ids: ArrayLike | None, types: ArrayLike,
+    padding_idx: int, eps: float, acts: Named, d: Named, grads: Named,
+) -> None:  # fmt: skip
     """y = E[ids]: a row gets the sum of the gradients of the places where it stands; padding's row gets none."""
-    is_token = input_ids != padding_idx
-    position_ids = roberta_positions(input_ids, padding_idx)
+    places = roberta_positions(ids, padding_idx) if position_ids is None else np.asarray(position_ids)
     word, place, kind = (f"embeddings.{part}_embeddings" for part in ("word", "position", "token_type"))
     before = acts[word] + acts[place] + acts[kind]
     dy = layer_norm_backward(weights, "embeddings.LayerNorm", before, d["embeddings"], eps, grads)
-    d |= {word: dy, place: dy, kind: dy.sum((0, 1))}
-    for part, ids in ((word, input_ids[is_token]), (place, position_ids[is_token])):
-        rows = np.zeros_like(weights[f"{part}.weight"])
-        np.add.at(rows, ids, dy[is_token])  # (tokens, d) -> (vocabulary, d)
-        add(grads, f"{part}.weight", rows)
-    grads[f"{kind}.weight"] = np.zeros_like(weights[f"{kind}.weight"])
-    grads[f"{kind}.weight"][0] = d[kind]
+    d |= {word: dy, place: dy, kind: dy if np.ndim(types) else dy.sum((0, 1))}
+    is_token = ids != padding_idx
+    placed = is_token | (position_ids is not None)  # none of BERT's positions is padding's
+    for part, rows, where in ((word, ids, is_token), (place, places, placed), (kind, types, is_token | True)):
+        total = np.zeros_like(weights[f"{part}.weight"])
+        np.add.at(total, np.broadcast_to(rows, ids.shape)[where], dy[where])  # (tokens, d) -> (rows, d)
+        add(grads, f"{part}.weight", total)
 
 
 def linear_backward(weights: Weights, name: str, x: Array, dy: Array, grads: Named) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.tokenizer import Tokenizer
+from numroberta.tokenizer import Encoding, Tokenizer
 from numroberta.training.tasks import REGRESSION, SINGLE, Answer, Classify, Embed, Example, MaskedLM, Tag, Task
 
 Array = NDArray[Any]
@@ -45,11 +45,15 @@ def examples(task: Task, tokenizer: Tokenizer, max_length: int, texts: Sequence[
             if not isinstance(part, str) or not part.strip():
                 raise ValueError(f"text {number + 1} is {part!r:.40}: there is nothing to learn from")
     if isinstance(task, Classify):
-        ids, _ = tokenizer.encode_ids([_row(text) for text in texts], max_length=max_length)
+        rows = [tuple(text) if isinstance(text, list) else text for text in texts]
+        ids, _ = tokenizer.encode_ids(rows, max_length=max_length)
+        types: Sequence[Array | None] = [None] * len(ids)
+        if tokenizer.uses_type_ids:
+            types = [types_of(encoding) for encoding in tokenizer(rows, max_length=max_length)]
         numbers = {label: i for i, label in enumerate(task.labels)}
         return [
-            Example(np.array(row), class_target(label, numbers, task.problem_type))
-            for row, label in zip(ids, labels, strict=True)
+            Example(np.array(row), class_target(label, numbers, task.problem_type), kinds)
+            for row, label, kinds in zip(ids, labels, types, strict=True)
         ]
     if isinstance(task, Tag):
         return [tagged(task, tokenizer, max_length, *row) for row in zip(texts, labels, strict=True)]
@@ -66,8 +70,9 @@ def examples(task: Task, tokenizer: Tokenizer, max_length: int, texts: Sequence[
     return [Example(np.array(row), None) for row in ids]
 
 
-def _row(text: Any) -> Any:
-    return tuple(text) if isinstance(text, list) else text
+def types_of(encoding: Encoding) -> Array | None:
+    """The token types of a pair, which BERT reads; None where all are 0."""
+    return np.array(encoding.type_ids) if any(encoding.type_ids) else None
 
 
 def class_target(label: Any, numbers: dict[str, int], problem_type: str) -> Any:
@@ -158,7 +163,8 @@ def windows(
         )
         whole = bool(inside) and span is not None
         whole = whole and part.offsets[inside[0]][0] <= span[0] and span[1] <= part.offsets[inside[-1]][1]  # type: ignore[index]
-        found.append(Example(np.array(part.ids), np.array([inside[0], inside[-1]] if whole else [0, 0])))
+        target = np.array([inside[0], inside[-1]] if whole else [0, 0])
+        found.append(Example(np.array(part.ids), target, types_of(part)))
     return found
 
 

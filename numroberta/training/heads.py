@@ -18,8 +18,13 @@ Array = NDArray[Any]
 
 
 def sequence(net: Network, x: Array) -> Array:
-    """V tanh(W x + b) + c of texts' first tokens, (hidden, b) -> (labels, b): `RobertaClassificationHead`."""
-    x = net.drop("classifier", net.keep("classifier x", x))
+    """V tanh(W x + b) + c of texts' first tokens, (hidden, b) -> (labels, b): `RobertaClassificationHead`.
+
+    In BERT W and b are the pooler, and nothing is dropped before it.
+    """
+    net.keep("classifier x", x)
+    if not is_bert(net):
+        x = net.drop("classifier", x)
     y = net.linear("classifier.dense", x, "classifier y")
     np.tanh(y, y)
     net.keep("classifier tanh", y.copy())
@@ -33,7 +38,11 @@ def sequence_backward(net: Network, dlogits: Array) -> Array:
     dy = net.linear_backward("classifier.out_proj", dropped, dlogits, "d head")
     dy = net.drop_backward("classifier.dense", dy, "d classifier")
     dx = net.linear_backward("classifier.dense", x, dy * (1 - tanh * tanh), "d head")
-    return net.drop_backward("classifier", dx, "d classifier")
+    return dx if is_bert(net) else net.drop_backward("classifier", dx, "d classifier")
+
+
+def is_bert(net: Network) -> bool:
+    return net.config.model_type == "bert"
 
 
 def token(net: Network, x: Array) -> Array:

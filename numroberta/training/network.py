@@ -33,6 +33,7 @@ class Group(NamedTuple):
 
     ids: Array  # (n,)
     positions: Array  # (n,), the rows of the position table
+    types: Array  # (n,), those of the table of token types
     lengths: Sequence[int]  # of the texts; equal ones that are neighbours are computed at once
     wanted: Sequence[Array] | None = None  # for each text the tokens whose last state is read; None: all
 
@@ -112,7 +113,7 @@ class Network:
         """LayerNorm(word + position + token type), (n,) -> (hidden, n)."""
         rows = self.tensors["embeddings.word_embeddings.weight"][group.ids]  # (n,) -> (n, hidden)
         rows += self.tensors["embeddings.position_embeddings.weight"][group.positions]
-        rows += self.tensors["embeddings.token_type_embeddings.weight"][0]
+        rows += self.tensors["embeddings.token_type_embeddings.weight"][group.types]
         y = self.memory("embeddings", (rows.shape[1], rows.shape[0]))
         y[...] = rows.T  # (n, hidden) -> (hidden, n)
         x = self.norm("embeddings.LayerNorm", y, "x")
@@ -122,12 +123,12 @@ class Network:
         """A row of a table gets the sum of the gradients of its columns; padding's row gets none."""
         dy = self.norm_backward("embeddings.LayerNorm", self.drop_backward("embeddings", dy, "d embeddings"))
         rows = np.ascontiguousarray(dy.T)  # (hidden, n) -> (n, hidden)
+        self.gradients.add_rows("embeddings.token_type_embeddings.weight", self.group.types, rows)
         is_token = self.group.ids != self.config.pad_token_id
-        if not is_token.all():
-            rows = rows[is_token]
-        self.gradients.add_rows("embeddings.word_embeddings.weight", self.group.ids[is_token], rows)
-        self.gradients.add_rows("embeddings.position_embeddings.weight", self.group.positions[is_token], rows)
-        self.gradients.add_rows("embeddings.token_type_embeddings.weight", np.zeros(1, int), dy.sum(1)[None])
+        placed = is_token if self.config.first_position else np.ones_like(is_token)  # BERT's have no row for padding
+        for table, ids, where in (("word", self.group.ids, is_token), ("position", self.group.positions, placed)):
+            name = f"embeddings.{table}_embeddings.weight"
+            self.gradients.add_rows(name, *((ids, rows) if where.all() else (ids[where], rows[where])))
 
     # --- Attention -----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,17 @@ R = TypeVar("R")
 COLUMNS = 1024
 
 
+class Text(NamedTuple):
+    """A text as the network reads it."""
+
+    ids: Array  # (tokens,)
+    types: Array | None = None  # (tokens,); None: all 0
+
+
 class Step:
     """What computes gradients of a network on several threads: memory that is used again at each step.
 
     names: the tensors that are trained.
-    Raises ValueError for BERT's family, whose positions and token types are computed, but not trained, here.
     """
 
     def __init__(
@@ -40,8 +46,6 @@ class Step:
         tied: bool = False,
         checkpointing: bool = False,
     ):
-        if config.model_type == "bert":
-            raise ValueError("this is a BERT, and only models of RoBERTa's family are trained here: begin with one")
         self.config, self.num_threads = config, num_threads
         shapes = {name: tensors[name].shape for name in names}
         dtype = next(iter(tensors.values())).dtype
@@ -56,7 +60,7 @@ class Step:
 
     def add(
         self,
-        texts: Sequence[Array],
+        texts: Sequence[Text],
         loss: Callable[[Network, Array, Sequence[int]], tuple[float, Array]],
         *,
         wanted: Sequence[Array] | None = None,
@@ -64,11 +68,11 @@ class Step:
     ) -> float:
         """Add the gradients of these texts' loss; returns the loss.
 
-        texts: ids, (tokens,) each.  wanted: for each text the tokens that `loss` reads.
+        wanted: for each text the tokens that `loss` reads.
         loss(network, x, numbers): of the texts of these numbers, x the last hidden state of their wanted tokens side
             by side, (hidden, m) -> (their share of the loss, its gradient with respect to x).
         """
-        groups = self.groups([len(ids) for ids in texts])
+        groups = self.groups([len(text.ids) for text in texts])
 
         def job(number: int) -> float:
             total = 0.0
@@ -84,7 +88,7 @@ class Step:
 
     def add_jointly(
         self,
-        texts: Sequence[Array],
+        texts: Sequence[Text],
         loss: Callable[[Array], tuple[float, Array]],
         *,
         wanted: Sequence[Array] | None = None,
@@ -94,8 +98,8 @@ class Step:
 
         loss: (hidden, texts), the mean of each text's wanted tokens, -> (loss, its gradient with respect to them).
         """
-        groups = self.groups([len(ids) for ids in texts], each=1)
-        lengths = [len(ids) for ids in texts] if wanted is None else [len(tokens) for tokens in wanted]
+        groups = self.groups([len(text.ids) for text in texts], each=1)
+        lengths = [len(text.ids) for text in texts] if wanted is None else [len(tokens) for tokens in wanted]
         sizes = [np.array([lengths[i] for i in group]) for group in groups]
 
         def forward(number: int) -> Array:
@@ -117,10 +121,10 @@ class Step:
         return value
 
     def outputs(
-        self, texts: Sequence[Array], use: Callable[[Network, Array], Array], wanted: Sequence[Array] | None = None
+        self, texts: Sequence[Text], use: Callable[[Network, Array], Array], wanted: Sequence[Array] | None = None
     ) -> list[Array]:
         """For each text what `use` makes of it: (hidden, m) -> (any, m), its wanted tokens' part, without dropout."""
-        groups = self.groups([len(ids) for ids in texts])
+        groups = self.groups([len(text.ids) for text in texts])
         results: dict[int, Array] = {}
 
         def job(number: int) -> None:
@@ -143,14 +147,18 @@ class Step:
         jobs = [lambda _, number=number: job(number) for number in range(count)]
         return schedule.run(jobs, self.num_threads, self.parts[0].memory.dtype)
 
-    def group(self, texts: Sequence[Array], wanted: Sequence[Array] | None, numbers: Sequence[int]) -> Group:
+    def group(self, texts: Sequence[Text], wanted: Sequence[Array] | None, numbers: Sequence[int]) -> Group:
         own = [texts[i] for i in numbers]
-        ids = np.concatenate(own)
-        positions = np.concatenate([self.positions(ids) for ids in own])
-        return Group(ids, positions, [len(ids) for ids in own], wanted and [wanted[i] for i in numbers])
+        ids = np.concatenate([text.ids for text in own])
+        positions = np.concatenate([self.positions(text.ids) for text in own])
+        types = np.concatenate([np.zeros_like(text.ids) if text.types is None else text.types for text in own])
+        lengths = [len(text.ids) for text in own]
+        return Group(ids, positions, types, lengths, wanted and [wanted[i] for i in numbers])
 
     def positions(self, ids: Array) -> Array:
-        """Rows of the position table: tokens count from pad_token_id + 1, padding is not counted."""
+        """Rows of the position table: tokens count from pad_token_id + 1, padding is not counted; BERT's from 0."""
+        if self.config.first_position == 0:
+            return np.arange(len(ids))
         is_token = ids != self.config.pad_token_id
         return self.config.pad_token_id + np.cumsum(is_token) * is_token
 

@@ -28,6 +28,7 @@ class Example(NamedTuple):
 
     ids: Array  # (tokens,)
     target: Any  # see each task
+    types: Array | None = None  # (tokens,), 1 in the second text of BERT's pairs; None: all 0
 
 
 @dataclass(frozen=True)

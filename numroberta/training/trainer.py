@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.arithmetic import normalize, schedule
-from numroberta.checkpoint import DECODER, HEADS, MASKED_LM, POOLER, Checkpoint, RobertaConfig
+from numroberta.checkpoint import DECODER, HEADS, MASKED_LM, POOLER, SEQUENCE, Checkpoint, RobertaConfig
 from numroberta.training import metrics
 from numroberta.training.dropout import Dropout
 from numroberta.training.network import Network
 from numroberta.training.optimizer import AdamW
-from numroberta.training.step import Step
+from numroberta.training.step import Step, Text
 from numroberta.training.tasks import FIRST, Answer, Classify, Embed, Example, MaskedLM, Tag, Task
 
 Array = NDArray[Any]
@@ -87,7 +87,7 @@ class Trainer:
 
     def add_gradients(self, examples: Sequence[Example]) -> float:
         """Add the gradients of the examples' mean loss to those of this step; returns the loss."""
-        self.optimizer.read(np.concatenate(texts_of(self.task, examples)))
+        self.optimizer.read(np.concatenate([text.ids for text in texts_of(self.task, examples)]))
         dropout = Dropout(self.dropout, self.dropout, (self.seed, self.optimizer.steps))
         return add_gradients(self.computation, self.task, examples, dropout)
 
@@ -96,10 +96,10 @@ class Trainer:
         return score(self.computation, self.task, examples)
 
 
-def texts_of(task: Task, examples: Sequence[Example]) -> list[Array]:
-    """The ids of each text that the network reads."""
-    texts = [example.ids for example in examples]
-    return [*texts, *(example.target[0] for example in examples)] if isinstance(task, Embed) else texts
+def texts_of(task: Task, examples: Sequence[Example]) -> list[Text]:
+    """Each text that the network reads."""
+    texts = [Text(example.ids, example.types) for example in examples]
+    return [*texts, *(Text(example.target[0]) for example in examples)] if isinstance(task, Embed) else texts
 
 
 def wanted_of(task: Task, examples: Sequence[Example]) -> list[Array] | None:
@@ -184,6 +184,12 @@ def weights_for(
         for name, shape in own.items():
             draw = rng.normal(0, INITIAL, shape) if len(shape) == 2 else np.full(shape, "norm.weight" in name)
             tensors[name] = draw.astype(dtype)
+        if (
+            config.model_type == "bert" and task.head == SEQUENCE
+        ):  # whose classifier stands on the pooler, if there is one
+            for part in ("weight", "bias"):
+                if f"pooler.dense.{part}" in checkpoint.stored:
+                    tensors[f"classifier.dense.{part}"] = np.array(checkpoint.tensors[f"pooler.dense.{part}"], dtype)
     return tensors
 
 

@@ -292,9 +292,3 @@ def test_dropout_drops_that_part_keeps_the_mean_and_is_the_same_for_the_same_see
     x = np.ones(mask.shape, np.float32)
     noise.apply(x, mask, 0.1)
     assert set(np.unique(x)) == {0.0, np.float32(1 / 0.9)}
-
-
-def test_berts_are_not_trained_as_if_they_were_robertas():
-    config = RobertaConfig.from_dict(random_model.SIZES | {"model_type": "bert", "type_vocab_size": 2})
-    with pytest.raises(ValueError, match="only models of RoBERTa's family are trained"):
-        Step({}, config, [], num_threads=1)
