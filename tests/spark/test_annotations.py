@@ -34,7 +34,7 @@ KEYS = ["isOOV", "isWordStart", "pieceId", "sentence", "token"]
 
 @pytest.fixture(scope="module")
 def spark():
-    with session("local[1]", {"spark.sql.shuffle.partitions": "1"}) as spark:
+    with session("local[1]", {"spark.sql.shuffle.partitions": "1", "spark.task.cpus": "1"}) as spark:
         yield spark
 
 
