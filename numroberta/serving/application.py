@@ -39,7 +39,9 @@ Endpoint = Callable[[Object, Models, Limits], Job | bytes]  # bytes: the answer 
 
 Log = Callable[[Object, bytes], None]
 PAGE = Path(__file__).with_name("page.html")
-PAGE_MAY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+PAGE_MAY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+)
 HUNG_UP = 499  # nginx's number for a client that did not wait
 SMALL = 1 << 14  # bytes of a request that are read, or inputs and bytes of an answer that is written, on the event loop
 

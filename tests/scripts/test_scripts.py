@@ -16,7 +16,7 @@ NOT_REQUIRED = ("torch", "transformers", "sentence_transformers", "onnxruntime",
 def test_every_script_has_its_line_in_the_table():
     table = (ROOT / "scripts" / "README.md").read_text("utf-8")
     listed = re.findall(r"^\| `([\w./]+)` \|", table, re.MULTILINE)
-    there = [*SCRIPTS, *(ROOT / "scripts").rglob("*.ipynb")]
+    there = [*SCRIPTS, *(ROOT / "scripts").rglob("*.ipynb"), *(ROOT / "scripts").rglob("Containerfile")]
     assert sorted(listed) == sorted(path.relative_to(ROOT / "scripts").as_posix() for path in there)
 
 

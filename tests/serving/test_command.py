@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,29 @@ def started(*arguments, **environment):
     finally:
         process.kill()
         process.communicate()
+
+
+def readmes_commands():
+    """(command, what it prints) of each line after a `$` in README's section on serving."""
+    section = (ROOT / "README.md").read_text("utf-8").partition("\n## Serve\n")[2].partition("\n## ")[0]
+    block = section.partition("<pre>\n")[2].partition("</pre>")[0]
+    return [part.partition("\n")[::2] for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_readmes_commands_print_what_it_shows(number):
+    start, *clients = readmes_commands()
+    assert (start[0], len(clients)) == ("numroberta serve --model tiny --port 8000", 2)
+    command, shown = clients[number - 1]
+    if "openai" in command:
+        pytest.importorskip("openai", reason="needs OpenAI's client: pip install openai")
+    with started("--model", "tiny") as (_, port, _):
+        command = command.replace("8000", str(port)).replace("python", sys.executable, 1)
+        printed = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True).stdout
+    numbers = re.compile(r"-?\d+\.\d+")
+    assert numbers.sub("#", printed).strip() == numbers.sub("#", shown).strip()
+    found, expected = ([float(one) for one in numbers.findall(text)] for text in (printed, shown))
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
