@@ -52,7 +52,8 @@ class Inputs:
     """What the forward pass starts from.
 
     weights: the checkpoint's tensors.  input_ids: (b, n).  attention_mask: (b, n), true where a token is.  pooling,
-    after_pooling: how the folder makes one vector of a text.
+    after_pooling: how the folder makes one vector of a text.  width: how many tokens a batch of other tokens is wide,
+    at least.
     """
 
     weights: Mapping[str, Array]
@@ -63,6 +64,7 @@ class Inputs:
     padding_idx: int
     pooling: Sequence[str] = ("mean",)
     after_pooling: Sequence[Callable[[Array], Array]] = ()
+    width: int = 1
     in_float64: dict[str, Array] = field(default_factory=dict)  # the tensors that were needed so far
 
     @cached_property

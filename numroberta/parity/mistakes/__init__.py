@@ -14,6 +14,7 @@ from types import ModuleType
 from numroberta.parity.mistakes import (
     activations,
     attention,
+    connections,
     embeddings,
     heads,
     layers,
@@ -25,7 +26,7 @@ from numroberta.parity.mistakes import (
 )
 from numroberta.parity.steps import Inputs, Mistake
 
-PARTS = (embeddings, linear_layers, attention, masks, norms, activations, heads, texts, layers, numbers)
+PARTS = (embeddings, linear_layers, attention, masks, norms, activations, connections, heads, texts, layers, numbers)
 
 
 def catalogue(inputs: Inputs, without: ModuleType | None = None) -> Iterator[Mistake]:
