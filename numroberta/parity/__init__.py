@@ -14,7 +14,13 @@ fingerprints     hashes of each layer's numbers, the same on every machine
 steps            the forward pass on demand, each step of it replaceable
 mistakes/        the catalogue of classic mistakes, a file for each part of the network
 dropout          dropout that was left on
+evidence         other rows, another order, random weights: what the numbers show and nothing can compute
+fitting          mistakes with a number in them that is fitted
 search           which mistake explains a difference
+budget           how much a search may compute
+screening        one text, computed with a mistake before the batch is
+side_by_side     the passes with many mistakes at once
+below_tolerance  a mistake that 16-bit numbers hide, and still show
 reporting        a comparison for people
 beside_pytorch   `verify`: this library against PyTorch on your own checkpoint
 """

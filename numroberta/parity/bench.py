@@ -23,7 +23,7 @@ from numroberta.parity.below_tolerance import hidden_mistake
 from numroberta.parity.budget import PATIENCE, Budget
 from numroberta.parity.comparison import Comparison, TensorComparison
 from numroberta.parity.files import Recording, load_recording
-from numroberta.parity.layouts import arrangements, swapped, whole_axes
+from numroberta.parity.layouts import arrangements, show_ranges, swapped, whole_axes
 from numroberta.parity.loss import TASKS
 from numroberta.parity.matching import named_as, with_guessed_pooling
 from numroberta.parity.mistakes import catalogue, numbers
@@ -92,7 +92,7 @@ def compare(
     ours, guess = with_guessed_pooling(theirs, ours)
     options = Options(rtol, atol, model, seconds, progress)
     comparison = compare_named(theirs, ours, options)
-    if comparison.diagnosis and comparison.diagnosis.made and not comparison.further:
+    if comparison.diagnosis and comparison.diagnosis.made:
         mistake = comparison.diagnosis.made[-1]
         if mistake.unit and mistake.layer is None and "only" not in comparison.diagnosis.where:
             # A program that computes in this type throughout is sound: what else differs?
@@ -456,14 +456,6 @@ def narrow_types(recording: Recording, names: list[str]) -> dict[str, str]:
     if not products or not all(types[name] for name in products):
         return {}
     return {name: kind for name, kind in types.items() if kind}
-
-
-def show_ranges(numbers: Array) -> str:
-    """[3, 4, 5, 9] -> "3–5, 9"; of many ranges the first four."""
-    starts = np.flatnonzero(np.diff(numbers, prepend=-2) > 1)
-    ranges = [(part[0], part[-1]) for part in np.split(numbers, starts[1:])]
-    shown = [f"{a}–{b}" if a < b else f"{a}" for a, b in ranges[:4]]
-    return ", ".join(shown) + (" …" if len(ranges) > 4 else "")
 
 
 def show_shape(shape: tuple[int, ...]) -> str:

@@ -107,3 +107,11 @@ def _merges_into(lengths: list[int], shape: tuple[int, ...]) -> bool:
         if product != wanted:
             return False
     return not left
+
+
+def show_ranges(numbers: Array) -> str:
+    """[3, 4, 5, 9] -> "3–5, 9"; of many ranges the first four."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=-2) > 1)
+    ranges = [(part[0], part[-1]) for part in np.split(numbers, starts[1:])]
+    shown = [f"{a}–{b}" if a < b else f"{a}" for a, b in ranges[:4]]
+    return ", ".join(shown) + (" …" if len(ranges) > 4 else "")

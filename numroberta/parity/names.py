@@ -49,11 +49,13 @@ def kind_of(name: str) -> str:
     return re.sub(r"^encoder\.layer\.\d+", LAYER, name)
 
 
+@cache
 def layer_of(name: str) -> int | None:
     """The number of the layer that a name belongs to; None outside the layers."""
     return int(name.split(".")[2]) if name.startswith("encoder.layer.") else None
 
 
+@cache
 def same_layer(name: str, kind: str) -> str:
     """The name of another kind in the same layer.
 

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from numroberta.parity.budget import Budget, price_of
 from numroberta.parity.dropout import dropout_in
-from numroberta.parity.measure import counted, distance, hidden_alike
+from numroberta.parity.evidence import evidence
+from numroberta.parity.fitting import fitted, scaled_or_clipped
+from numroberta.parity.layouts import show_ranges, whole_axes
+from numroberta.parity.measure import LARGEST_ERROR, counted, distance, hidden_alike
 from numroberta.parity.names import (
     AFTER_LAYERS,
     IN_LAYERS,
@@ -41,6 +44,7 @@ FEW_STEPS = 3  # on the way to a value: so short a way is computed for the whole
 AT_ONCE = 100  # mistakes that are tried before anything is concluded
 NEARLY_NOTHING_LEFT = 1 / 50  # what leaves so little of the error is the mistake, and no other is looked for
 LEFT_BY_TWO = 1 / 20  # two mistakes fit by chance more easily than one
+FEWEST_DIFFERENT = 16  # elements: fewer fit some mistake by chance
 SLACK = 3.0  # one text may be so much worse explained than all together
 ENOUGH_FOR_PAIRS = 300  # mistakes whose effects are known before two of them are tried together
 SHARED = 3.0  # how much cheaper many mistakes are side by side than one by one
@@ -108,8 +112,11 @@ class Search:
         budget: Budget,
         made: tuple[Mistake, ...] = (),
     ):
-        self.inputs, self.catalogue, self.right, self.wrong, self.later = inputs, catalogue, right, wrong, later
+        wide = wrong.value.shape[1] if wrong.value.ndim == 3 and len(wrong.value) == len(inputs.input_ids) else 1
+        self.inputs = replace(inputs, width=wide)
+        self.catalogue, self.right, self.wrong, self.later = catalogue, right, wrong, later
         self.budget, self.made = budget, made
+        self.region: Array | None = None  # where mine is compared, if not everywhere
         width = np.sqrt(sum(tensor.size for name, tensor in inputs.weights.items() if layer_of(name) == 0))
         self.products = float(width) ** 2 / len(IN_LAYERS)  # of a step and a token
         self.last_output = f"encoder.layer.{inputs.layers - 1}.output"
@@ -137,7 +144,7 @@ class Search:
             return nothing
         far = len({layer_of(name) for name in sound.computed}) > 2
         enough = before * NOTHING_LEFT if np.isfinite(before) else self.wrong.tolerance
-        screens = self.screens(sound, expected) if len(sound.computed) > FEW_STEPS else {}
+        screens = self.screens(sound, expected) if len(sound.computed) > FEW_STEPS and self.region is None else {}
         tries: list[Try] = []
         acceptable: list[Try] = []
         paired = False
@@ -172,7 +179,35 @@ class Search:
         dropout = dropout_in(sound, self.wrong.name, self.wrong.value, compared)
         if dropout:
             return replace(nothing, mistake=dropout)
-        return self.rounding(sound, expected, known, nothing) or nothing
+        rounding = self.rounding(sound, expected, known, nothing)
+        if rounding or far:
+            return rounding or nothing
+        return self.from_the_numbers(sound, expected, known, nothing, compared) or nothing
+
+    def from_the_numbers(
+        self, sound: Forward, expected: Array, known: Mapping[str, Array], nothing: Diagnosis, compared: Array
+    ) -> Diagnosis | None:
+        """What no entry of the catalogue explains: a number that is fitted, a part of the value, what can be seen."""
+        if self.wrong.value.shape != expected.shape or self.region is not None:
+            return None
+        name, enough = self.wrong.name, self.allowed(nothing.before)
+
+        def error(mistake: Mistake) -> float:
+            value = self.with_mistakes(sound, known, mistake)
+            return np.inf if value is None else self.error(*value)
+
+        numbers = sorted(fitted(kind_of(name), error), key=lambda each: each[1])
+        if numbers and numbers[0][1] <= enough:
+            mistake, after = numbers[0]
+            return replace(nothing, mistake=mistake.sentence, after=after, made=(*self.made, mistake))
+        seen = scaled_or_clipped(name, expected, self.wrong.value, compared, self.wrong.tolerance)
+        seen = seen or evidence(sound, name, self.wrong.value, compared)
+        if seen:
+            return replace(nothing, mistake=seen, after=0.0)
+        self.region, words = confined(self.wrong, expected, compared)
+        part = self.attempt(known) if words else nothing
+        self.region = None
+        return replace(part, where=f"only in {words}", made=self.made) if part.mistake else None
 
     def stages(self, sound: Forward, far: bool) -> Iterator[list[Mistake]]:
         """The mistakes that change a step on the way to the value, the likely and the cheap ones first.
@@ -182,7 +217,8 @@ class Search:
         layers = sorted({layer for name in sound.computed if (layer := layer_of(name)) is not None}, reverse=True)
         matter = [mistake for mistake in self.catalogue if self.matters(mistake, sound)]
         if self.wrong.value.shape != sound[self.wrong.name].shape:
-            yield [mistake for mistake in matter if mistake.inputs or mistake.kinds & {*AFTER_LAYERS}]
+            reshaping = {*AFTER_LAYERS, SCORES}
+            yield [mistake for mistake in matter if mistake.inputs or mistake.kinds & reshaping]
             return
         # A mistake would show in an earlier step of this layer too, if it changed it.
         possible = [mistake for mistake in matter if not self.contradicted(mistake)]
@@ -224,7 +260,7 @@ class Search:
         before: float,
     ) -> list[Try]:
         """What each of these mistakes leaves; those that do not explain a single text are not computed for the rest."""
-        likely = max(min(self.wrong.tolerance, before * LEFT), before * NOTHING_LEFT) * SLACK
+        likely = self.allowed(before, of_numbers=True) * SLACK
         tries: dict[int, Try] = {}
         groups: dict[tuple[bool, tuple[int, int, int]], list[int]] = {}
         for number, mistake in enumerate(mistakes):
@@ -302,8 +338,10 @@ class Search:
         value = self.wrong.value
         if kind_of(self.wrong.name) == SCORES:
             value, expected = hidden_alike(value, expected)
-        mask = forward.inputs.attention_mask != 0
-        return distance(value, expected, counted(self.wrong.name, expected.shape, mask))
+        where = counted(self.wrong.name, expected.shape, forward.inputs.attention_mask != 0)
+        if self.region is not None and self.region.shape == where.shape:
+            where &= self.region
+        return distance(value, expected, where)
 
     def sketch(self, values: Array) -> Array:
         """Some elements, always the same ones, of what is not padding."""
@@ -312,13 +350,16 @@ class Search:
 
     def acceptable(self, tries: list[Try], before: float) -> list[Try]:
         """The mistakes that explain the value, which are those nearest to it."""
-        best = min((each.error for each in tries), default=np.inf)
-        allowed = self.wrong.tolerance
-        if np.isfinite(before):
-            allowed = max(min(allowed, before * LEFT), before * NOTHING_LEFT)
-        if best > allowed:
-            return []
-        return [each for each in tries if each.error <= best * SAME + ROUNDING_ERROR][:MOST_ALIKE]
+        explaining = [each for each in tries if each.error <= self.allowed(before, each.mistake.of_numbers)]
+        best = min((each.error for each in explaining), default=np.inf)
+        return [each for each in explaining if each.error <= best * SAME + ROUNDING_ERROR][:MOST_ALIKE]
+
+    def allowed(self, before: float, of_numbers: bool = False) -> float:
+        """The error that a mistake may leave."""
+        if not np.isfinite(before):
+            return self.wrong.tolerance
+        little = NEARLY_NOTHING_LEFT if of_numbers else NOTHING_LEFT  # another quantizer may round ties another way
+        return max(min(self.wrong.tolerance, before * LEFT), before * little)
 
     def contradicted(self, mistake: Mistake) -> bool:
         """Whether the mistake changes a step of the same layer that is known to be right."""
@@ -421,6 +462,21 @@ class Search:
         best = pairs[min(same, key=lambda number: sorted(place[id(m)] for m in pairs[number])[::-1])]
         sentence = "two mistakes: " + "; and ".join(f"{m.sentence}{in_layer(m)}" for m in best)
         return replace(nothing, mistake=sentence, after=min(found)[0], made=(*self.made, *best))
+
+
+def confined(wrong: Wrong, expected: Array, compared: Array) -> tuple[Array | None, str]:
+    """Where mine differs, if that is a part of the texts, heads, tokens or features; and which part, in words."""
+    scale = np.sqrt(np.mean(np.square(expected[compared])))
+    with np.errstate(all="ignore"):
+        differs = compared & ~(np.abs(wrong.value - expected) <= LARGEST_ERROR * wrong.tolerance * scale)
+    region, words = compared.copy(), []
+    for axis, (what, length) in enumerate(whole_axes(expected.shape)):
+        here, possible = (np.unique(np.nonzero(where)[axis]) for where in (differs, compared))
+        if 0 < len(here) < len(possible):
+            inside = np.isin(np.arange(length), here)
+            region &= inside.reshape(-1, *[1] * (expected.ndim - 1 - axis))
+            words.append(f"{what} {show_ranges(here)}")
+    return (region, ", ".join(words)) if words and differs.sum() >= FEWEST_DIFFERENT else (None, "")
 
 
 def changed_places(order: Sequence[int], layers: int) -> list[int]:

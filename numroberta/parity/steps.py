@@ -54,7 +54,7 @@ class Inputs:
 
     weights: the checkpoint's tensors.  input_ids: (b, n).  attention_mask: (b, n), true where a token is.  pooling,
     after_pooling: how the folder makes one vector of a text.  task, labels: what the loss is of, if there is one, see
-    `numroberta.parity.loss`.
+    `numroberta.parity.loss`.  width: how many tokens a batch of other tokens is wide, at least.
     """
 
     weights: Mapping[str, Array]
@@ -67,6 +67,7 @@ class Inputs:
     after_pooling: Sequence[Callable[[Array], Array]] = ()
     task: str = ""
     labels: Array | None = None
+    width: int = 1
     in_float64: dict[str, Array] = field(default_factory=dict)  # the tensors that were needed so far
 
     @cached_property

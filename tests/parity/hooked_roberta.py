@@ -80,6 +80,7 @@ class Port:
 
     def block(self, x, layer, source):
         p = f"encoder.layer.{source}."
+        x = self.entered = self.keep("_entering", x, layer)
         entering = self.keep("_input", x, layer)
         q, k, v = (
             self.keep(f"attention.self.{part}", self.lin(f"{p}attention.self.{part}", entering), layer)
@@ -97,10 +98,10 @@ class Port:
         c = self.keep("attention.context", c, layer)
         y = self.keep("attention.output.dense", self.lin(p + "attention.output.dense", c), layer)
         mid = self.residual("attention.output", x, y, layer, p)
-        wide = self.keep("intermediate.dense", self.lin(p + "intermediate.dense", mid), layer)
+        fed = self.keep("_fed", mid, layer)
+        wide = self.keep("intermediate.dense", self.lin(p + "intermediate.dense", fed), layer)
         wide = self.keep("intermediate", gelu(wide), layer)
         y = self.keep("output.dense", self.lin(p + "output.dense", wide), layer)
-        self.entered, self.mid = x, mid
         return self.residual("output", mid, y, layer, p)
 
     def residual(self, name, past, y, layer, p):
@@ -259,6 +260,58 @@ def dropped(rate, seed=5):
         return value * keep / (1 - rate)
 
     return hook
+
+
+def blocks(bits, top, least=False):
+    """Blocks of 32 with a scale, and perhaps a minimum, in float16."""
+
+    def change(t):
+        return np.concatenate([block(t[:, i : i + 32]) for i in range(0, t.shape[1], 32)], axis=1)
+
+    def block(rows):
+        low = rows.min(1, keepdims=True) if least else 0.0
+        step = (rows - low).max(1, keepdims=True) / (2**bits - 1) if least else np.abs(rows).max(1, keepdims=True) / top
+        return np.round((rows - low) / step) * half(step) + half(np.asarray(low))
+
+    return change
+
+
+def back(port, layer, by):
+    return port.acts[f"encoder.layer.{layer - by}.output"] if layer >= by else port.acts["embeddings"]
+
+
+def wrong_axis(axes):
+    """softmax over other axes of (b, h, q, k)."""
+
+    def hook(value, port, layer):
+        s = np.where(port.mask[:, None, None, :], port.acts[f"encoder.layer.{layer}.attention.scores"], -1e30)
+        e = np.exp(s - s.max(axes, keepdims=True))
+        return e / e.sum(axes, keepdims=True)
+
+    return hook
+
+
+def masks_by_turns(s, port):
+    b, h = s.shape[:2]
+    keep = np.tile(port.mask, (h, 1)).reshape(b, h, -1)  # b · h masks, where each should stand h times in a row
+    return np.where(keep[:, :, None, :], s, -1e30)
+
+
+def far_from(s, before, after):
+    back = np.arange(s.shape[-1])[:, None] - np.arange(s.shape[-1])[None, :]
+    return (back > before) | (-back > after)
+
+
+def deep(value, past, layers):
+    return value + ((2 * layers) ** 0.25 - 1) * past
+
+
+def random_matrix(t):
+    return np.random.default_rng(11).normal(0, t.std(), t.shape)
+
+
+def each_text(change):
+    return {"sentence_embedding": lambda v, p, a: np.stack([change(x[m]) for x, m in zip(p.last, p.mask, strict=True)])}
 
 
 def exchange_norms(w, layer):
@@ -614,7 +667,122 @@ PLANTS = {
         "normalized",
         {"sentence_embedding": everywhere(lambda v: v / np.linalg.norm(v, axis=-1, keepdims=True))},
     ),
+    # What is connected with what
+    "attention left out": Plant(
+        "connections", "attention.* left out", {"attention.output": lambda v, p, a: p.past}, **LAYER
+    ),
+    "feed-forward left out": Plant(
+        "connections", "feed-forward.* left out", {"output": lambda v, p, a: p.past}, **LAYER
+    ),
+    "layers read the embeddings": Plant(
+        "connections", "enters a layer is the embeddings", {"_entering": lambda v, p, a: p.acts["embeddings"]}
+    ),
+    "layers read the state two before": Plant(
+        "connections", "entered the layer below, which is skipped", {"_entering": lambda v, p, a: back(p, a, 2)}
+    ),
+    "feed-forward reads the layer's input": Plant(
+        "connections", "feed-forward reads the layer's input", {"_fed": lambda v, p, a: p.entered}, **LAYER
+    ),
+    "parallel": Plant(
+        "connections",
+        "parallel|feed-forward reads the layer's input",
+        {
+            "_fed": lambda v, p, a: p.entered,
+            "_output": lambda v, p, a: (
+                p.entered + sum(p.acts[f"encoder.layer.{a}.{part}.dense"] for part in ("attention.output", "output"))
+            ),
+        },
+        **LAYER,
+    ),
+    "DeepNorm": Plant(
+        "norms",
+        "DeepNorm",
+        {
+            "_attention.output": lambda v, p, a: deep(v, p.entered, len(p.order)),
+            "_output": lambda v, p, a: deep(v, p.acts[f"encoder.layer.{a}.attention.output"], len(p.order)),
+        },
+    ),
+    "masks tiled": Plant("masks", "in the wrong order", from_scores(masks_by_turns), **LAYER),
+    "window": Plant(
+        "masks",
+        "3 tokens on each side",
+        from_scores(lambda s, p: np.where(far_from(s, 3, 3) | ~p.mask[:, None, None, :], -1e30, s)),
+        **LAYER,
+    ),
+    "window of what comes before": Plant(
+        "masks",
+        "4 tokens before it",
+        from_scores(lambda s, p: np.where(far_from(s, 4, 0) | ~p.mask[:, None, None, :], -1e30, s)),
+        **LAYER,
+    ),
+    "softmax over heads": Plant("attention", "over the heads", {"attention.probs": wrong_axis(1)}, **LAYER),
+    "softmax over all": Plant(
+        "attention", "queries and keys together", {"attention.probs": wrong_axis((2, 3))}, **LAYER
+    ),
+    "8 bits in blocks, narrow scales": Plant(
+        "numbers",
+        "8 bits in blocks of 32.* float16|int8 in blocks of 32",
+        weights=edit(r"(query|key|value|dense)\.weight", blocks(8, 127)),
+        **LAYER,
+    ),
+    "4 bits from the minimum, narrow scales": Plant(
+        "numbers",
+        "4 bits in blocks of 32.*minimum",
+        weights=edit(r"(query|key|value|dense)\.weight", blocks(4, 7, least=True)),
+        **LAYER,
+    ),
+    "words seven rows on": Plant(
+        "rows",
+        r"other ids: each is shifted by \+7",
+        {
+            "embeddings.word_embeddings": lambda v, p, a: p.w["embeddings.word_embeddings.weight"][
+                np.minimum(p.ids + 7, len(p.w["embeddings.word_embeddings.weight"]) - 1)
+            ]
+        },
+    ),
+    "word ids cut": Plant(
+        "rows",
+        "ids above 90 are cut to 90",
+        {"embeddings.word_embeddings": lambda v, p, a: p.w["embeddings.word_embeddings.weight"][np.minimum(p.ids, 90)]},
+    ),
+    "words in column order": Plant(
+        "rows",
+        "column order",
+        weights=edit("word_embeddings", lambda t: t.T.copy().reshape(t.shape)),
+    ),
+    "features in another order": Plant(
+        "linear",
+        "features .* another order",
+        {"attention.context": everywhere(lambda v: v[..., [*range(1, 6), 0, *range(6, v.shape[-1])]])},
+    ),
+    "random dense": Plant(
+        "linear", "random weights", weights=edit(r"attention.output.dense.weight", random_matrix), **LAYER
+    ),
+    "random decoder": Plant("heads", "random weights: not tied", {"_decoder": everywhere(random_matrix)}),
+    "median": Plant("heads", "median", each_text(lambda x: np.median(x, 0))),
+    "padding in the maximum": Plant("heads", "max, padding", {"sentence_embedding": lambda v, p, a: p.last.max(1)}),
+    "centred vectors": Plant(
+        "heads", "mean of all texts'", {"sentence_embedding": everywhere(lambda v: v - v.mean(0))}
+    ),
+    "int8 vectors": Plant(
+        "heads",
+        "8-bit integers",
+        {"sentence_embedding": everywhere(lambda v: np.round(v / np.abs(v).max() * 127) * np.abs(v).max() / 127)},
+    ),
+    "mean of all layers": Plant(
+        "heads",
+        "mean of all layers",
+        {
+            "sentence_embedding": lambda v, p, a: np.mean(
+                [
+                    (x * p.mask[..., None]).sum(1) / p.mask.sum(1)[:, None]
+                    for x in (p.acts[f"encoder.layer.{i}.output"] for i in range(len(p.order)))
+                ],
+                axis=0,
+            )
+        },
+    ),
 }
-SEEN_IN_VECTORS_ONLY = ("padding in the mean", "<s> as the vector", "mean without specials", "vector normalized")
+SEEN_IN_VECTORS_ONLY = tuple(name for name, plant in PLANTS.items() if "sentence_embedding" in plant.hooks)
 # What a head does otherwise is not in the last hidden state.
 AFTER_THE_LAST_STATE = {name for name, plant in PLANTS.items() if plant.part == "heads"}

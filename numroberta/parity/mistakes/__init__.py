@@ -15,6 +15,7 @@ from numroberta.parity.mistakes import (
     activations,
     attention,
     backward,
+    connections,
     embeddings,
     heads,
     layers,
@@ -26,7 +27,20 @@ from numroberta.parity.mistakes import (
 )
 from numroberta.parity.steps import Inputs, Mistake
 
-PARTS = (backward, embeddings, linear_layers, attention, masks, norms, activations, heads, texts, layers, numbers)
+PARTS = (
+    backward,
+    embeddings,
+    linear_layers,
+    attention,
+    masks,
+    norms,
+    activations,
+    connections,
+    heads,
+    texts,
+    layers,
+    numbers,
+)
 
 
 def catalogue(inputs: Inputs, without: ModuleType | None = None) -> Iterator[Mistake]:

@@ -169,7 +169,24 @@ def approximations() -> Iterator[Mistake]:
                 sentence = f"GELU{form} is clamped: {what} ±{high}"
                 clamped = partial(way, gelu=gelu, low=low, high=high)
                 yield from in_layers_and_head(sentence, clamped, rare=form != "")
-    for step in (1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 0.1, 0.01, 1 / 128, 1 / 256):
+    for step in (
+        16 / 255,
+        16 / 256,
+        8 / 255,
+        20 / 255,
+        12 / 255,
+        1,
+        1 / 2,
+        1 / 4,
+        1 / 8,
+        1 / 16,
+        1 / 32,
+        1 / 64,
+        0.1,
+        0.01,
+        1 / 128,
+        1 / 256,
+    ):
         for how, look_up in TABLES.items():
             sentence = f"GELU is read from a table with a step of {step:g}: {how}"
             yield from in_layers_and_head(sentence, partial(from_table, look_up=look_up, step=step), rare=True)

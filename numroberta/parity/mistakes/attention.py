@@ -14,7 +14,7 @@ from numroberta.parity.steps import Array, Forward, Inputs, Mistake, Step, block
 
 def mistakes(inputs: Inputs) -> Iterator[Mistake]:
     yield from wrong_scales(inputs)
-    yield from wrong_heads()
+    yield from wrong_heads(inputs)
     yield from wrong_products()
     yield from wrong_softmax()
     yield from rotated()
@@ -55,7 +55,7 @@ def scores_divided(f: Forward, name: str, divisor: Callable[[float], float]) -> 
     return scores(f, name, divisor=lambda f, query: divisor(query.shape[-1]))
 
 
-def wrong_heads() -> Iterator[Mistake]:
+def wrong_heads(inputs: Inputs) -> Iterator[Mistake]:
     for split, unsplit, what in (
         (interleaved, from_interleaved, "heads are interleaved: feature j belongs to head j // d, not j % heads"),
         (unmoved, from_unmoved, "heads are split or merged by a reshape without the transpose"),
@@ -81,8 +81,68 @@ def wrong_heads() -> Iterator[Mistake]:
         ("the heads are averaged", lambda c: np.broadcast_to(c.mean(1, keepdims=True), c.shape)),
     ):
         yield Mistake(sentence, {CONTEXT: partial(context_of_heads, change=step)})
+    for turn, which in ((1, "of the head before"), (-1, "of the next head")):
+        for kind, whose in ((VALUE, "values"), (KEY, "keys")):
+            yield Mistake(f"each head looks up the {whose} {which}", {
+                CONTEXT if kind == VALUE else SCORES: partial(of_another_head, kind=kind, turn=turn)
+            })  # fmt: skip
     for shared, what in ((KEY, "key"), (VALUE, "value")):
         yield from one_head_for_all(shared, what)
+    yield from another_count(inputs)
+    yield from normalized_heads()
+
+
+def of_another_head(f: Forward, name: str, kind: str, turn: int) -> Array:
+    theirs = np.roll(f.split(f[same_layer(name, kind)]), turn, 1)
+    if kind == VALUE:
+        return merge(f[same_layer(name, PROBS)] @ theirs)
+    query = f.split(f[same_layer(name, QUERY)])
+    return query @ theirs.swapaxes(2, 3) / np.sqrt(query.shape[-1])
+
+
+def another_count(inputs: Inputs) -> Iterator[Mistake]:
+    """The heads' width taken for another: scores, probabilities and context of so many heads."""
+    heads, width = inputs.num_attention_heads, inputs.weights["embeddings.LayerNorm.bias"].size
+    for count in sorted({1, 2, 4, 8, 12, 16, heads // 2, heads * 2, width // 64} - {0, heads}):
+        if width % count == 0:
+            split = partial(split_into, heads=count)
+            for divisor, how in ((None, ""), (np.sqrt(width // heads), ", the scale is right")):
+                steps: dict[str, Step] = {
+                    SCORES: partial(scores, split=split, divisor=partial(root_or, divisor=divisor)),
+                    CONTEXT: partial(context, split=split),
+                }
+                yield Mistake(f"there are {count} heads; the config has {heads}{how}", steps, rare=divisor is not None)
+
+
+def split_into(f: Forward, values: Array, heads: int) -> Array:
+    b, n = values.shape[:2]
+    return values.reshape(b, n, heads, -1).swapaxes(1, 2)
+
+
+def root_or(f: Forward, query: Array, divisor: float | None) -> float:
+    return float(np.sqrt(query.shape[-1]) if divisor is None else divisor)
+
+
+def normalized_heads() -> Iterator[Mistake]:
+    """Query and key normalized head by head, as newer models do (QK norm)."""
+    for what, way in (
+        ("divided by their lengths", lambda x: x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)),
+        ("divided by their root mean squares", lambda x: x / np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-6)),
+        ("normalized to mean 0 and variance 1",
+         lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)),
+    ):  # fmt: skip
+        yield Mistake(
+            f"query and key are {what} in each head (QK norm)",
+            {SCORES: partial(scores, split=partial(split_and, way=way))},
+        )
+        yield Mistake(
+            f"query and key are {what} in each head (QK norm), and not divided by √d",
+            {SCORES: partial(scores, split=partial(split_and, way=way), divisor=lambda f, query: 1.0)},
+        )
+
+
+def split_and(f: Forward, values: Array, way: Callable[[Array], Array]) -> Array:
+    return way(f.split(values))
 
 
 def context_of_heads(f: Forward, name: str, change: Callable[[Array], Array]) -> Array:
@@ -147,7 +207,14 @@ def wrong_softmax() -> Iterator[Mistake]:
     for sentence, way in (
         (over_queries, lambda f, s: softmax_over(2, s, blocked(f))),
         (over_queries, softmax_over_tokens),
+        (over_queries, lambda f, s: np.where(blocked(f), 0, softmax_over(2, s, blocked(f)))),
+        (over_queries + ", and there is no mask", lambda f, s: textbook.softmax(s.swapaxes(2, 3)).swapaxes(2, 3)),
+        (over_queries, lambda f, s: softmax_over(2, s, blocked(f) | blocked(f).swapaxes(2, 3))),
         ("the softmax runs over the heads; it runs over the keys", lambda f, s: softmax_over(1, s, blocked(f))),
+        ("the softmax runs over the heads; it runs over the keys",
+         lambda f, s: np.where(blocked(f), 0, softmax_over(1, s, blocked(f)))),
+        ("the softmax runs over queries and keys together; it runs over the keys", over_all_of_a_head),
+        ("the softmax runs over the keys of all heads together", over_all_heads),
         ("the softmax is applied twice", lambda f, s: once_more(f, softmax_over(3, s, blocked(f)))),
         ("the softmax has 2 as its base; it is e", lambda f, s: softmax_over(3, s * np.log(2), blocked(f))),
         ("the softmax has one more in its denominator", lambda f, s: one_more(s, blocked(f), shifted=False)),
@@ -164,6 +231,10 @@ def wrong_softmax() -> Iterator[Mistake]:
         ("the scores are clamped to ±5", lambda f, s: softmax_over(3, np.clip(s, -5, 5), blocked(f))),
     ):  # fmt: skip
         yield Mistake(sentence, {PROBS: partial(probabilities, way=way)}, scope="padding")
+    yield Mistake(
+        "the softmax runs over the texts; it runs over the keys",
+        {PROBS: partial(probabilities, way=lambda f, s: softmax_over(0, s, blocked(f)))}, scope="batch",
+    )  # fmt: skip
 
 
 def probabilities(f: Forward, name: str, way: Callable[[Forward, Array], Array]) -> Array:
@@ -180,6 +251,18 @@ def softmax_over_tokens(f: Forward, s: Array) -> Array:
     real = (f.inputs.attention_mask != 0)[:, None, :, None] & ~blocked(f)  # (b, 1, n queries, n keys)
     e = np.where(real, np.exp(s - s.max((2, 3), keepdims=True)), 0)
     return e / np.maximum(e.sum(2, keepdims=True), 1e-300)
+
+
+def over_all_of_a_head(f: Forward, s: Array) -> Array:
+    b, h, n, _ = s.shape
+    s = np.where(blocked(f), -1e300, s)
+    return textbook.softmax(s.reshape(b, h, n * n)).reshape(s.shape)
+
+
+def over_all_heads(f: Forward, s: Array) -> Array:
+    b, h, n, _ = s.shape
+    s = np.where(blocked(f), -1e300, s).swapaxes(1, 2)  # (b, n, h, n)
+    return textbook.softmax(s.reshape(b, n, h * n)).reshape(s.shape).swapaxes(1, 2)
 
 
 def once_more(f: Forward, probs: Array) -> Array:

@@ -133,6 +133,10 @@ def wrong_rows(inputs: Inputs) -> Iterator[Mistake]:
         "each word embedding is that of another id: the ids are shifted by 3 (fairseq's special tokens)",
         words(lambda ids: ids + 3), rare=True,
     )  # fmt: skip
+    for table, what in zip(EMBEDDED, ("word", "position", "token-type"), strict=True):
+        for backwards in (False, True):
+            step = partial(in_columns, table=table, backwards=backwards)
+            yield Mistake(f"the table of {what} embeddings is read in column order", {table: step}, rare=backwards)
     yield Mistake("the word embeddings of a text are in reverse", words(lambda ids: ids[:, ::-1]), scope="padding")
     yield Mistake("every token has the word embedding of <unk>", words(lambda ids: np.full_like(ids, 3)), rare=True)
     root = width**0.5
@@ -149,6 +153,14 @@ def wrong_rows(inputs: Inputs) -> Iterator[Mistake]:
         )
     yield Mistake("the token-type embedding is zero", {TOKEN_TYPE: zero})
     yield Mistake("the position embedding is zero", {POSITION: zero})
+
+
+def in_columns(f: Forward, name: str, table: str, backwards: bool) -> Array:
+    """Rows of the table whose stored numbers are taken for (d, rows); backwards: the other way round."""
+    stored = f.inputs.weights[f"{table}.weight"]
+    ids = {WORD: f.inputs.input_ids, POSITION: position_ids(f)}.get(table, 0 * f.inputs.input_ids)
+    taken = stored.T.reshape(stored.shape) if backwards else stored.reshape(stored.shape[::-1]).T
+    return taken[ids].astype(np.float64)
 
 
 def of_token_type(f: Forward, name: str, row: int) -> Array:

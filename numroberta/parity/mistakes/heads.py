@@ -71,7 +71,11 @@ def wrong_tokens() -> Iterator[Mistake]:
             ("the sum of the tokens", lambda f: (f.last * f.inputs.attention_mask[..., None]).sum(1)),
             ("<s> in the embeddings, not in the last hidden state", lambda f: f["embeddings"][:, 0]),
             ("<s> in the last hidden state but one", lambda f: f.hidden_state(-2)[:, 0]),
-        ):
+            ("<s> in the last hidden state normalized again, without weights",
+             lambda f: standardized(f, f.last)[:, 0]),
+            ("<s> in the last hidden state normalized again",
+             lambda f: layer_norm(f, f"encoder.layer.{len(f.order) - 1}.output.LayerNorm", f.last)[:, 0]),
+        ):  # fmt: skip
             sentence = f"{whose} reads {what}; it reads the first token, <s>"
             yield Mistake(sentence, {kind: of_input(token)})
 
@@ -101,6 +105,8 @@ OTHER_THAN_TANH: dict[str, Callable[[Array], Array]] = {
     "ReLU": lambda x: np.maximum(x, 0),
     "a sigmoid": lambda x: 0.5 + 0.5 * np.tanh(x / 2),
     "GELU": exact_gelu,
+    "SiLU": lambda x: x * (0.5 + 0.5 * np.tanh(x / 2)),
+    "a softmax": textbook.softmax,
 }
 
 
@@ -115,6 +121,22 @@ def wrong_classifier() -> Iterator[Mistake]:
     for sentence, x in (
         ("the classifier's dense layer is left out, its tanh is not", lambda f: np.tanh(f.last[:, 0])),
         ("the classifier's dense layer and tanh are left out", lambda f: f.last[:, 0]),
+        (
+            "the classifier's dense layer and tanh are applied twice",
+            lambda f: np.tanh(linear(f, "classifier.dense", np.tanh(f["classifier.dense"]))),
+        ),
+        (
+            "the classifier's dense layer is applied twice",
+            lambda f: np.tanh(linear(f, "classifier.dense", f["classifier.dense"])),
+        ),
+        (
+            "the classifier's tanh comes before its dense layer",
+            lambda f: linear(f, "classifier.dense", np.tanh(f.last[:, 0])),
+        ),
+        (
+            "the classifier's input is tanh of <s>, and tanh after its dense layer",
+            lambda f: np.tanh(linear(f, "classifier.dense", np.tanh(f.last[:, 0]))),
+        ),
         ("the classifier reads the pooler's output; it reads <s>", lambda f: f["pooler"]),
         ("the classifier reads the pooler's output and has no dense layer", lambda f: np.tanh(f["pooler"])),
     ):
@@ -147,7 +169,16 @@ STATES_BEFORE_HEADS: dict[str, Callable[[Forward], Array]] = {
     "the last hidden state normalized again": lambda f: layer_norm(
         f, f"encoder.layer.{len(f.order) - 1}.output.LayerNorm", f.last
     ),
+    "the last hidden state normalized again, without weights": lambda f: standardized(f, f.last),
+    "the last hidden state normalized again, with the weights of the embeddings' norm": lambda f: layer_norm(
+        f, "embeddings.LayerNorm", f.last
+    ),
 }
+
+
+def standardized(f: Forward, x: Array) -> Array:
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + f.inputs.layer_norm_eps)
 
 
 def wrong_masked_lm() -> Iterator[Mistake]:
@@ -227,6 +258,10 @@ def wrong_vectors(inputs: Inputs) -> Iterator[Mistake]:
         ("<s> and </s> are left out of the pooling", lambda f: edges(f, 1, 1)),
     ):
         yield Mistake(sentence, vectors(partial(from_tokens, tokens=tokens)))
+    for sentence, pooled in OTHER_POOLINGS.items():
+        yield Mistake(sentence, vectors(lambda f, pooling, pooled=pooled: pooled(f)))  # type: ignore[misc]
+    for other in ("max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"):
+        yield Mistake(f"the pooling is {other}, padding included", vectors(partial(over_every_place, other=other)))
     yield Mistake("the tokens are summed and divided by the padded length", vectors(over_padded_length))
     yield Mistake("the tokens are summed; they are averaged", vectors(sum_of_tokens))
     for other in POOLINGS:
@@ -235,7 +270,7 @@ def wrong_vectors(inputs: Inputs) -> Iterator[Mistake]:
     yield Mistake("the vector is the pooler's dense output, before tanh", vectors(lambda f, pooling: f["pooler.dense"]))
     for what, state in STATES_TO_POOL.items():
         yield Mistake(f"the pooled state is {what}; it is the last", vectors(partial(from_state, state=state)))
-    for sentence, way in (
+    ways: tuple[tuple[str, Callable[[Array], Array]], ...] = (
         ("the vector is divided by its length (normalized)", unit),
         ("the vector is divided by its largest element", lambda v: v / np.abs(v).max(-1, keepdims=True)),
         ("the vector is divided by the sum of its magnitudes", lambda v: v / np.abs(v).sum(-1, keepdims=True)),
@@ -244,7 +279,28 @@ def wrong_vectors(inputs: Inputs) -> Iterator[Mistake]:
         ("the vector has passed through tanh", np.tanh),
         ("the vector has its mean subtracted", lambda v: v - v.mean(-1, keepdims=True)),
         ("the vectors are divided by the length of all together", lambda v: v / np.linalg.norm(v)),
-    ):
+        ("every vector is the mean of all texts'", lambda v: np.broadcast_to(v.mean(0), v.shape)),
+        ("the vectors have the mean of all texts' subtracted", lambda v: v - v.mean(0)),
+        ("the vectors are standardized over the texts", lambda v: (v - v.mean(0)) / np.maximum(v.std(0), 1e-12)),
+        (
+            "the vector has its mean subtracted and is divided by its deviation",
+            lambda v: (v - v.mean(-1, keepdims=True)) / v.std(-1, keepdims=True),
+        ),
+        ("the vector is divided by the square of its length", lambda v: v / np.square(v).sum(-1, keepdims=True)),
+        ("the vector has passed through a sigmoid", lambda v: 0.5 + 0.5 * np.tanh(v / 2)),
+        ("the vector has passed through ReLU", lambda v: np.maximum(v, 0)),
+        ("the vector has passed through softmax", textbook.softmax),
+        ("the vector has its sign turned", lambda v: -v),
+        ("the vectors of the texts are in reverse", lambda v: v[::-1]),
+        ("the vector's elements are in reverse", lambda v: v[..., ::-1]),
+        *(
+            (f"the vector is rounded to 8-bit integers, with one scale for {whose}", partial(in_int8, axis=axis))
+            for whose, axis in (("each text", -1), ("all texts", None), ("each dimension", 0))
+        ),
+        ("the vector is rounded to 8-bit integers, as multiples of 1/127", lambda v: np.rint(v * 127) / 127),
+        ("the vector is binary: the signs of its elements", np.sign),
+    )
+    for sentence, way in ways:
         yield Mistake(sentence, dict.fromkeys((*(POOLED + p for p in POOLINGS), EMBEDDING), then(way)))
     for other in POOLINGS:
         sentence = f"the pooling is {other}, and the vector is divided by its length (normalized)"
@@ -281,6 +337,44 @@ def by_another(f: Forward, pooling: str, other: str, way: Callable[[Array], Arra
     return way(pooled_by(f, other))
 
 
+def in_int8(v: Array, axis: int | None) -> Array:
+    scale = np.maximum(np.abs(v).max(axis, keepdims=True), 1e-30) / 127
+    return np.rint(v / scale) * scale
+
+
+def over_every_place(f: Forward, pooling: str, other: str) -> Array:
+    return pool_tokens(f.last, np.ones_like(f.inputs.attention_mask, bool), other)
+
+
+def of_each(change: Callable[[Array], Array]) -> Callable[[Forward], Array]:
+    """A function of each text's tokens, (n, d) -> (d,)."""
+    return lambda f: np.stack([change(x[m != 0]) for x, m in zip(f.last, f.inputs.attention_mask, strict=True)])
+
+
+OTHER_POOLINGS: dict[str, Callable[[Forward], Array]] = {
+    "the pooling is the median": of_each(lambda x: np.median(x, axis=0)),
+    "the pooling is the minimum": of_each(lambda x: x.min(0)),
+    "the pooling is the element of the largest magnitude": of_each(
+        lambda x: np.take_along_axis(x, np.abs(x).argmax(0)[None], 0)[0]
+    ),
+    "the pooling is the mean of mean and maximum": of_each(lambda x: (x.mean(0) + x.max(0)) / 2),
+    "the pooling is the mean of <s> and </s>": of_each(lambda x: (x[0] + x[-1]) / 2),
+    "the pooling is the mean of <s> and the mean": of_each(lambda x: (x[0] + x.mean(0)) / 2),
+    "the tokens' vectors are normalized before they are averaged": of_each(lambda x: unit(x).mean(0)),
+    "the pooling is a mean with weights that fall: the first token counts most": of_each(
+        lambda x: np.average(x, axis=0, weights=np.arange(len(x), 0, -1))
+    ),
+    "the tokens are summed and divided by one too many": of_each(lambda x: x.sum(0) / (len(x) + 1)),
+    "the tokens are summed and divided by one too few": of_each(lambda x: x.sum(0) / max(len(x) - 1, 1)),
+    "the tokens are summed and divided by two too few": of_each(lambda x: x.sum(0) / max(len(x) - 2, 1)),
+    "the pooling is the second token": lambda f: f.last[:, 1],
+    "the pooling is the last place, which may be padding": lambda f: f.last[:, -1],
+    "all tokens of the batch are averaged together": lambda f: np.broadcast_to(
+        f.last[f.inputs.attention_mask != 0].mean(0), f.last[:, 0].shape
+    ),
+}
+
+
 def sum_of_tokens(f: Forward, pooling: str) -> Array:
     return np.asarray((f.last * (f.inputs.attention_mask != 0)[..., None]).sum(1))
 
@@ -294,6 +388,22 @@ STATES_TO_POOL: dict[str, Callable[[Forward], Array]] = {
     "the mean of the last two hidden states": lambda f: (f.last + f.hidden_state(-2)) / 2,
     "the mean of the first and the last hidden state": lambda f: (f.last + f["embeddings"]) / 2,
     "the embeddings": lambda f: f["embeddings"],
+    "the output of the first layer": lambda f: f.hidden_state(1),
+    "the mean of the first layer's output and the last": lambda f: (f.last + f.hidden_state(1)) / 2,
+    "the mean of all layers' outputs": lambda f: sum_of_states(f, len(f.order)) / len(f.order),
+    "the sum of all layers' outputs": lambda f: sum_of_states(f, len(f.order)),
+    "the mean of all hidden states, the embeddings included": lambda f: (
+        sum_of_states(f, len(f.order) + 1) / (len(f.order) + 1)
+    ),
+    "the word embeddings": lambda f: f[WORD],
+    "the last hidden state but two": lambda f: f.hidden_state(-3),
+    "the mean of the last three hidden states": lambda f: sum_of_states(f, 3) / 3,
+    "the sum of the last two hidden states": lambda f: sum_of_states(f, 2),
+    "the last hidden state normalized again": lambda f: layer_norm(
+        f, f"encoder.layer.{len(f.order) - 1}.output.LayerNorm", f.last
+    ),
+    "the last hidden state normalized again, without weights": lambda f: standardized(f, f.last),
+    "the last hidden state through tanh": lambda f: np.tanh(f.last),
     "the sum of the last four hidden states": lambda f: sum_of_states(f, 4),
     "the mean of the last four hidden states": lambda f: sum_of_states(f, 4) / 4,
 }

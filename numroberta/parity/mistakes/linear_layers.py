@@ -22,6 +22,7 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
 def wrong_weights() -> Iterator[Mistake]:
     for what, change, common in (
         ("is read as (in, out); it is stored as (out, in)", as_if_transposed, True),
+        ("is stored transposed and read as it stands", lambda w: w.T.reshape(w.shape), False),
         ("has its rows (the outputs) in reverse", lambda w: w[::-1], False),
         ("has its columns (the inputs) in reverse", lambda w: w[:, ::-1], False),
         ("has its rows shifted by one", lambda w: np.roll(w, 1, 0), False),
@@ -70,6 +71,8 @@ def wrong_biases(inputs: Inputs) -> Iterator[Mistake]:
         ("lacks its last element", lambda b: b * (np.arange(len(b)) < len(b) - 1), False),
         ("is shifted by one", lambda b: np.roll(b, 1), False),
         ("is shifted by one, backwards", lambda b: np.roll(b, -1), False),
+        ("is that of the first head in every head",
+         lambda b: np.resize(b[: len(b) // inputs.num_attention_heads], len(b)), False),
         ("is shifted by a head", lambda b: np.roll(b, len(b) // inputs.num_attention_heads), False),
         ("is shifted by a head, backwards", lambda b: np.roll(b, -(len(b) // inputs.num_attention_heads)), False),
         ("is in reverse", lambda b: b[::-1], False),
@@ -137,6 +140,7 @@ def fused_matrices() -> Iterator[Mistake]:
     for sentence, way in (
         ("the input is added to the output of {}", lambda f, name, x: linear(f, name, x) + x),
         ("{} is applied twice", lambda f, name, x: linear(f, name, linear(f, name, x))),
+        ("{} is left out: its input goes on", lambda f, name, x: x),
     ):
         yield from square_linears(sentence, way)
 

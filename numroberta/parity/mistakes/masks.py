@@ -40,7 +40,26 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
         ("the mask ends one token too late", lambda f, s: never(blocked(f) & ~after_last(f))),
         ("the mask is as if padding were on the left", lambda f, s: never(blocked(f)[..., ::-1])),
         *((f"a token sees only the {w} tokens on each side (a window)",
-           partial(window, width=w)) for w in (1, 2, 4, 8, 16, 32, 64, 128)),
+           partial(window, width=w)) for w in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 32, 64, 128)),
+        *((f"a token sees only itself and the {w} tokens before it (a sliding window)",
+           partial(window, width=w, causal=True)) for w in (1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64)),
+        *((f"a token sees only its own block of {size} tokens (local attention)",
+           partial(in_blocks, size=size)) for size in (2, 4, 8, 16, 32, 64)),
+        ("the mask is shifted by one token to the right", lambda f, s: never(np.roll(blocked(f), 1, 3))),
+        ("the mask is shifted by one token to the left", lambda f, s: never(np.roll(blocked(f), -1, 3))),
+        *((f"the mask hides the tokens of id {i}, as if that were padding",
+           partial(hiding, ids=(i,))) for i in (0, 2, 3)),
+        *((f"the mask hides the tokens of id {i} besides padding", partial(hiding, ids=(i, None))) for i in (0, 2, 3)),
+        ("the mask hides <mask> besides padding",
+         lambda f, s: never(blocked(f) | (f.inputs.input_ids == vocabulary(f) - 1)[:, None, None, :])),
+        *((f"a token sees only the {w} tokens on each side, <s> all and all <s> (as in Longformer)",
+           partial(window_and_first, width=w)) for w in (1, 2, 3, 4, 8, 16)),
+        ("the query of <s> sees only itself", lambda f, s: never(blocked(f) | (
+            first_token(f).swapaxes(2, 3) & ~first_token(f)))),
+        ("every token sees only <s>", lambda f, s: never(~first_token(f))),
+        ("every token sees only itself", lambda f, s: never(~np.eye(s.shape[3], dtype=bool))),
+        ("the mask is on the last keys of the whole batch's width, whatever the text's length",
+         lambda f, s: never(np.arange(s.shape[3]) >= f.inputs.attention_mask.sum(1).min())),
         ("a bias that grows with the distance is added to the scores (ALiBi)", alibi),
     )  # fmt: skip
     yield from in_probs_or_scores(terms, "padding")
@@ -50,6 +69,17 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
             ("the mask is that of the text before it in the batch", lambda f, s: never(np.roll(blocked(f), 1, 0))),
             ("the mask of the first text is used for all", lambda f, s: never(blocked(f)[:1])),
             ("the mask of the last text is used for all", lambda f, s: never(blocked(f)[-1:])),
+            ("the masks are repeated in the wrong order: texts by turns for the heads of one text (tiled)", tiled),
+            ("the masks are repeated in the wrong order: one text's for as many texts as it has heads", repeated),
+            ("the masks of the batch are in reverse", lambda f, s: never(blocked(f)[::-1])),
+            (
+                "a key is hidden if it is padding in any text",
+                lambda f, s: never(np.asarray(blocked(f).any(0, keepdims=True))),
+            ),
+            (
+                "a key is hidden only if it is padding in every text",
+                lambda f, s: never(np.asarray(blocked(f).all(0, keepdims=True))),
+            ),
         ),
         "batch",
     )
@@ -120,9 +150,42 @@ def after_last(f: Forward) -> Array:
     return np.roll(last_token(f), 1, 3)
 
 
-def window(f: Forward, s: Array, width: int) -> Array:
+def window(f: Forward, s: Array, width: int, causal: bool = False) -> Array:
     n = s.shape[3]
-    return never(blocked(f) | (np.abs(np.subtract.outer(np.arange(n), np.arange(n))) > width))
+    back = np.subtract.outer(np.arange(n), np.arange(n))  # how far the key lies before the query
+    return never(blocked(f) | (back > width) | (back < 0 if causal else -back > width))
+
+
+def vocabulary(f: Forward) -> int:
+    return len(f.inputs.weights["embeddings.word_embeddings.weight"])
+
+
+def hiding(f: Forward, s: Array, ids: tuple[int | None, ...]) -> Array:
+    """Hides keys with one of these ids; None stands for padding."""
+    hidden = blocked(f) if None in ids else np.zeros_like(blocked(f))
+    return never(hidden | np.isin(f.inputs.input_ids, [i for i in ids if i is not None])[:, None, None, :])
+
+
+def window_and_first(f: Forward, s: Array, width: int) -> Array:
+    either = first_token(f) | first_token(f).swapaxes(2, 3)
+    return never(blocked(f) | ((window(f, s, width) != 0) & ~either))
+
+
+def in_blocks(f: Forward, s: Array, size: int) -> Array:
+    block = np.arange(s.shape[3]) // size
+    return never(blocked(f) | (block[:, None] != block))
+
+
+def tiled(f: Forward, s: Array) -> Array:
+    """Of text i and head j, numbered i · heads + j, the mask of text (i · heads + j) % texts."""
+    b, h = s.shape[:2]
+    return never(blocked(f)[np.arange(b * h).reshape(b, h) % b, 0, 0][:, :, None])
+
+
+def repeated(f: Forward, s: Array) -> Array:
+    """Of head j and text i, numbered j · texts + i, the mask of text (j · texts + i) // heads."""
+    b, h = s.shape[:2]
+    return never(blocked(f)[np.arange(h * b).reshape(h, b).T // h, 0, 0][:, :, None])
 
 
 def alibi(f: Forward, s: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal
 
@@ -37,7 +37,7 @@ NORMS = {  # the place of each norm, and the prefix of its tensors
 def mistakes(inputs: Inputs) -> Iterator[Mistake]:
     yield from wrong_norms(inputs)
     yield from wrong_norm_tensors()
-    yield from misplaced_norms()
+    yield from misplaced_norms(inputs)
     yield from wrong_residuals()
 
 
@@ -83,6 +83,10 @@ def wrong_norms(inputs: Inputs) -> Iterator[Mistake]:
         ("the layer norm runs over the tokens; it runs over the features", over_tokens),
         ("the layer norm runs over tokens and features together", over_everything),
         ("the layer norm runs within each head", within_heads),
+        *((f"the layer norm runs within {groups} groups of features (group norm)", partial(within, groups=groups))
+          for groups in (2, 3, 4, 8, 16, 32)),
+        ("the layer norm divides by the mean absolute deviation", divided_by_deviation),
+        ("the layer norm's variance is the mean of the squares: the mean is not subtracted in it", uncentred),
         ("the layer norm is applied twice", lambda f, name, x: layer_norm(f, name, layer_norm(f, name, x))),
     ]  # fmt: skip
     for what, way in ways:
@@ -125,8 +129,23 @@ def over_everything(f: Forward, name: str, x: Array) -> Array:
     return y * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
 
 
+def divided_by_deviation(f: Forward, name: str, x: Array) -> Array:
+    centred = x - x.mean(-1, keepdims=True)
+    y = centred / (np.abs(centred).mean(-1, keepdims=True) + f.inputs.layer_norm_eps)
+    return y * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
+
+
+def uncentred(f: Forward, name: str, x: Array) -> Array:
+    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(np.square(x).mean(-1, keepdims=True) + f.inputs.layer_norm_eps)
+    return y * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
+
+
 def within_heads(f: Forward, name: str, x: Array) -> Array:
-    y = x.reshape(*x.shape[:-1], f.inputs.num_attention_heads, -1)
+    return within(f, name, x, f.inputs.num_attention_heads)
+
+
+def within(f: Forward, name: str, x: Array, groups: int) -> Array:
+    y = x.reshape(*x.shape[:-1], groups, -1)
     y = y - y.mean(-1, keepdims=True)
     y = (y / np.sqrt(np.square(y).mean(-1, keepdims=True) + f.inputs.layer_norm_eps)).reshape(x.shape)
     return y * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
@@ -197,7 +216,7 @@ def other_part(f: Forward, name: str, tensor: Array) -> Array:
     return f.stored(f"{prefix}.{'bias' if part == 'weight' else 'weight'}")
 
 
-def misplaced_norms() -> Iterator[Mistake]:
+def misplaced_norms(inputs: Inputs) -> Iterator[Mistake]:
     def before(name: str) -> Step:
         return lambda f, at: RESIDUALS[name](f, at) + layer_norm(f, f"{at}.LayerNorm", f[f"{at}.dense"])
 
@@ -219,7 +238,13 @@ def misplaced_norms() -> Iterator[Mistake]:
     def times(name: str, past: float, branch: float) -> Step:
         return lambda f, at: layer_norm(f, f"{at}.LayerNorm", past * RESIDUALS[name](f, at) + branch * f[f"{at}.dense"])
 
-    for what, changed, common in (
+    deep = float(2 * inputs.layers) ** 0.25
+    factors = {
+        deep: f"(2 · {inputs.layers})^¼", 1 / deep: f"(2 · {inputs.layers})^−¼", 2**0.5: "√2", 2**-0.5: "1/√2",
+        0.5: "½", 0.1: "0.1", 0.9: "0.9", 1 / 0.9: "1/0.9", 1 / inputs.layers: f"1/{inputs.layers}",
+        float(8 * inputs.layers) ** -0.25: f"(8 · {inputs.layers})^−¼",
+    }  # fmt: skip
+    ways: tuple[tuple[str, Callable[[str], Step], bool], ...] = (
         ("the layer norm comes before the residual is added; it comes after", before, True),
         ("the residual is not added", without_residual, True),
         ("the residual is added twice", partial(times, past=2, branch=1), True),
@@ -227,11 +252,23 @@ def misplaced_norms() -> Iterator[Mistake]:
         ("the residual is subtracted", partial(times, past=-1, branch=1), False),
         ("the sublayer is subtracted from the residual", partial(times, past=1, branch=-1), False),
         ("the residual and the sublayer are averaged", partial(times, past=0.5, branch=0.5), False),
-        ("the residual is halved", partial(times, past=0.5, branch=1), False),
         ("the layer norm is applied to the residual alone, before the sum", norm_of_input, False),
         ("the layer norm is applied to both terms, before the sum", norm_of_both, False),
         ("the sublayer is left out: only the residual goes on", only_residual, True),
-    ):
+        *(
+            (
+                f"the residual is multiplied by {show} before it is added (as in DeepNorm)",
+                partial(times, past=factor, branch=1),
+                factor == deep,
+            )
+            for factor, show in factors.items()
+        ),
+        *(
+            (f"the sublayer is multiplied by {show} before it is added", partial(times, past=1, branch=factor), False)
+            for factor, show in factors.items()
+        ),
+    )
+    for what, changed, common in ways:
         yield Mistake(what, {name: changed(name) for name in RESIDUALS}, rare=not common)
         for name in RESIDUALS:
             yield Mistake(f"{what} (in {place_of(name)})", {name: changed(name)}, rare=not common)

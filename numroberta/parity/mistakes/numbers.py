@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from numroberta.parity.measure import ROUNDINGS, UNITS, to_tf32
+from numroberta.parity.measure import ROUNDINGS, UNITS, to_float16, to_tf32
 from numroberta.parity.mistakes.norms import norms_everywhere_or_once
 from numroberta.parity.mistakes.places import steps_everywhere_or_once
 from numroberta.parity.names import CONTEXT, PROBS, SCORES, VALUE, WORD, same_layer
@@ -131,6 +131,36 @@ def quantized_weights() -> Iterator[Mistake]:
         ("TF32", to_tf32),
         *ROUNDINGS.items(),
     )  # fmt: skip
+    ways += tuple(
+        (f"{bits} bits in blocks of 32, −{levels} to {top}, with scales in float16{how}",
+         partial(in_blocks, size=32, way=partial(with_narrow_scale, levels=levels, top=top, first=first)))
+        for bits, levels, top in ((8, 127, 127), (8, 128, 127), (6, 31, 31), (5, 15, 15), (5, 16, 15), (4, 7, 7),
+                                  (4, 8, 7), (3, 3, 3))
+        for first, how in ((False, ""), (True, ", by which the weights are divided"))
+    )  # fmt: skip
+    ways += tuple(
+        (f"{bits} bits in blocks of 32, {what} (as Q{bits}_{kind}), with scales in float16",
+         partial(in_blocks, size=32, way=partial(way, levels=2**bits)))
+        for bits in (4, 5) for what, kind, way in (
+            (f"−{2 ** (bits - 1)} to {2 ** (bits - 1) - 1}", 0, signed_by_largest), ("minimum and scale", 1, from_least)
+        )
+    )  # fmt: skip
+    ways += tuple(
+        (f"int8, one scale in float16 for each {what}", partial(with_narrow_scale, levels=127, top=127, axis=axis))
+        for what, axis in (("tensor", None), ("row", 1))
+    )
+    ways += (
+        ("int8, cut off and not rounded, one scale for each row", partial(symmetric, levels=127, axis=1, way=np.trunc)),
+        ("int8, cut off and not rounded, one scale for each tensor",
+         partial(symmetric, levels=127, axis=None, way=np.trunc)),
+        ("int8, rounded down, one scale for each row", partial(symmetric, levels=127, axis=1, way=np.floor)),
+        ("8-bit floats, E4M3, with a scale for each tensor", partial(scaled_float, axis=None)),
+        ("8-bit floats, E4M3, with a scale for each row", partial(scaled_float, axis=1)),
+        ("int16, one scale for each tensor", partial(symmetric, levels=32767, axis=None)),
+        ("2 bits (−1, 0, 1), with the mean magnitude as the scale", ternary),
+        ("1 bit (the sign), with the mean magnitude of each row as the scale",
+         lambda w: np.sign(w) * np.abs(w).mean(-1, keepdims=True)),
+    )  # fmt: skip
     for what, way in ways:
         change = rounded(way)
         weights = [f"{kind}.weight" for kind in LINEARS]
@@ -147,10 +177,45 @@ def quantized_weights() -> Iterator[Mistake]:
                       scope="text" if rows else "batch")  # fmt: skip
 
 
-def symmetric(w: Array, levels: int, axis: int | None) -> Array:
+def symmetric(w: Array, levels: int, axis: int | None, way: Round = np.rint) -> Array:
     scale = np.abs(w).max(axis if w.ndim > 1 else None, keepdims=True) / levels
     scale = np.where(scale == 0, 1, scale)
-    return np.clip(np.rint(w / scale), -levels, 127 if levels == 128 else levels) * scale
+    return np.clip(way(w / scale), -levels, 127 if levels == 128 else levels) * scale
+
+
+def with_narrow_scale(w: Array, levels: int, top: int, axis: int | None = 1, first: bool = False) -> Array:
+    """Integers times a scale that is kept in float16.  first: the scale is rounded before the weights are divided."""
+    scale = np.abs(w).max(axis if w.ndim > 1 else None, keepdims=True) / levels
+    narrow = to_float16(np.where(scale == 0, 1, scale))
+    divisor = narrow if first else np.where(scale == 0, 1, scale)
+    return np.clip(np.rint(w / np.where(divisor == 0, 1, divisor)), -levels, top) * narrow
+
+
+def signed_by_largest(w: Array, levels: int) -> Array:
+    """As `q4_0`, with so many levels and the scale in float16."""
+    largest = np.take_along_axis(w, np.abs(w).argmax(1)[:, None], 1)
+    half = levels // 2
+    scale = np.where(largest == 0, 1, -largest / half)
+    return (np.clip(np.floor(w / scale + half + 0.5), 0, levels - 1) - half) * to_float16(scale)
+
+
+def from_least(w: Array, levels: int) -> Array:
+    """From the minimum upwards, the minimum and the scale in float16: GGML's Q4_1 and Q5_1."""
+    low, high = w.min(1, keepdims=True), w.max(1, keepdims=True)
+    scale = np.where(high == low, 1, (high - low) / (levels - 1))
+    return np.clip(np.floor((w - low) / scale + 0.5), 0, levels - 1) * to_float16(scale) + to_float16(low)
+
+
+def scaled_float(w: Array, axis: int | None) -> Array:
+    """E4M3, whose greatest number is 448, times a scale that makes that the greatest weight."""
+    scale = np.abs(w).max(axis if w.ndim > 1 else None, keepdims=True) / 448
+    scale = np.where(scale == 0, 1, scale)
+    return to_small_float(w / scale, mantissa=4, least=-6) * scale
+
+
+def ternary(w: Array) -> Array:
+    scale = max(float(np.abs(w).mean()), 1e-30)
+    return np.clip(np.rint(w / scale), -1, 1) * scale
 
 
 INT8, INT4 = partial(symmetric, levels=127, axis=1), partial(symmetric, levels=7, axis=1)

@@ -47,12 +47,42 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
         ("the first token of the text is missing after <s>", lambda ids: np.concatenate([ids[:1], ids[2:]])),
     ):
         yield Mistake(sentence, inputs=partial(of_tokens, change=tokens))
+    longest = int(inputs.attention_mask.sum(1).max(initial=0))
+    for count in range(2, longest):
+        yield Mistake(f"texts are cut to {count} tokens", inputs=partial(of_tokens, change=partial(cut, count=count)))
+        ending = partial(cut, count=count, ending=True)
+        yield Mistake(
+            f"texts are cut to {count} tokens, of which </s> is the last", inputs=partial(of_tokens, change=ending)
+        )
+    mask_token = len(inputs.weights["embeddings.word_embeddings.weight"]) - 1
+    if (inputs.input_ids == mask_token).any():
+        yield Mistake("<mask> is read as <unk>", inputs=partial(replaced, old=mask_token, new=3))
+    for sentence, turned in (
+        ("the ids (texts, tokens) are taken for (tokens, texts)", lambda ids: ids.reshape(ids.shape[::-1]).T),
+        ("the ids (tokens, texts) are taken for (texts, tokens)", lambda ids: ids.T.reshape(ids.shape)),
+    ):
+        if len(inputs.input_ids) > 1:
+            yield Mistake(sentence, inputs=partial(with_ids, change=turned))
+            yield Mistake(f"{sentence}, and the mask too", inputs=partial(with_ids, change=turned, mask_too=True))
     for index in (0, 2, 3):
         if index != inputs.padding_idx and not inputs.attention_mask.all():
             yield Mistake(
                 f"padding has the id {index}; it is {inputs.padding_idx}",
                 inputs=partial(padded_with, index=index),
             )
+
+
+def cut(ids: Array, count: int, ending: bool = False) -> Array:
+    return np.concatenate([ids[: count - 1], ids[-1:]]) if ending and len(ids) > count else ids[:count]
+
+
+def replaced(given: Inputs, old: int, new: int) -> Inputs:
+    return replace(given, input_ids=np.where(given.input_ids == old, new, given.input_ids))
+
+
+def with_ids(given: Inputs, change: Callable[[Array], Array], mask_too: bool = False) -> Inputs:
+    mask = change(given.attention_mask) if mask_too else given.attention_mask
+    return replace(given, input_ids=change(given.input_ids), attention_mask=mask)
 
 
 def orders(count: int) -> Iterator[list[int]]:
@@ -77,9 +107,9 @@ def reordered(given: Inputs, order: list[int]) -> Inputs:
 
 
 def of_tokens(given: Inputs, change: Callable[[Array], Array]) -> Inputs:
-    """Each text's tokens changed; a row with fewer is filled with padding, and columns that are all padding are cut."""
+    """Each text's tokens changed; a row with fewer is filled with padding up to the width that is given."""
     texts = [change(ids[mask != 0]) for ids, mask in zip(given.input_ids, given.attention_mask, strict=True)]
-    width = max([len(ids) for ids in texts] + [1])
+    width = max([len(ids) for ids in texts] + [given.width])
     input_ids = np.full((len(texts), width), given.padding_idx)
     mask = np.zeros((len(texts), width), bool)
     for row, ids in enumerate(texts):

@@ -1,0 +1,184 @@
+"""Mistakes with a number in them that nobody can list: another epsilon, factor, threshold, found by fitting it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numroberta import textbook
+from numroberta.parity.mistakes.activations import clipped, cut_off, gelu_with_root, sigmoid, tanh_gelu
+from numroberta.parity.mistakes.norms import normalize
+from numroberta.parity.names import ATTENTION, OUTPUT, PROBS, SCORES, WIDE, kind_of, same_layer
+from numroberta.parity.steps import (
+    RESIDUALS,
+    STEPS,
+    Forward,
+    Mistake,
+    Step,
+    activate,
+    added,
+    blocked,
+    embeddings,
+    exact_gelu,
+    head_norm,
+    layer_norm,
+)
+
+Array = NDArray[Any]
+
+GRID = 13  # values that are tried first
+REFINED = 40  # steps of the golden section
+GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True)
+class Family:
+    """Mistakes that differ in one number.  sentence: with {} for it.  step: from the number.  low, high: its range."""
+
+    sentence: str
+    step: Callable[[float], Step]
+    low: float
+    high: float
+    logarithmic: bool = True
+
+    def mistake(self, kind: str, number: float) -> Mistake:
+        return Mistake(self.sentence.format(f"{number:.4g}"), {kind: self.step(number)})
+
+
+def fitted(kind: str, error: Callable[[Mistake], float]) -> Iterator[tuple[Mistake, float]]:
+    """For each family of this kind of activation the best mistake, and the error that it leaves."""
+    for family in families(kind):
+        scale, back = (np.log, np.exp) if family.logarithmic else (np.asarray, np.asarray)
+
+        def at(x: float, family: Family = family, back: Any = back) -> float:
+            return error(family.mistake(kind, float(back(x))))
+
+        points = np.linspace(float(scale(family.low)), float(scale(family.high)), GRID)
+        errors = [at(x) for x in points]
+        best = int(np.argmin(errors))
+        x = golden(at, points[max(best - 1, 0)], points[min(best + 1, GRID - 1)])
+        mistake = family.mistake(kind, float(back(x)))
+        yield mistake, at(x)
+
+
+def golden(f: Callable[[float], float], low: float, high: float) -> float:
+    """Where f is least between low and high, if it falls and then rises: the golden section search."""
+    a, b = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    fa, fb = f(a), f(b)
+    for _ in range(REFINED):
+        if fa < fb:
+            high, b, fb = b, a, fa
+            a = high - GOLDEN * (high - low)
+            fa = f(a)
+        else:
+            low, a, fa = a, b, fb
+            b = low + GOLDEN * (high - low)
+            fb = f(b)
+    return (low + high) / 2
+
+
+def families(kind: str) -> Iterator[Family]:
+    if kind in (ATTENTION, OUTPUT, "embeddings", "lm_head.layer_norm"):
+        yield Family("the layer norm's epsilon is {}", partial(norm_with, kind), 1e-9, 10.0)
+    if kind in RESIDUALS:
+        yield Family("the residual is multiplied by {} before it is added", partial(sum_with, kind, True), 0.02, 50)
+        yield Family("the sublayer is multiplied by {} before it is added", partial(sum_with, kind, False), 0.02, 50)
+    if kind == WIDE:
+        for sentence, gelu, low, high in (
+            ("the activation is x · sigmoid({} x); RoBERTa's is the exact GELU", sigmoid_gelu, 0.3, 10),
+            ("GELU is the tanh approximation with {} for 0.044715", tanh_of_cubic, 1e-4, 5),
+            ("GELU is the tanh approximation with {} for √(2/π) = 0.79788456", tanh_of_root, 0.1, 10),
+            ("GELU's erf takes x / {}; it takes x / √2", gelu_with_root, 0.1, 10),
+            ("GELU is clamped: it is 0 below and x above ±{}", cut_at, 0.3, 8),
+            ("GELU is clamped: its input is clamped to ±{}", clip_at, 0.3, 12),
+            ("the activation is leaky ReLU ({}); RoBERTa's is the exact GELU", leaky, 1e-3, 0.9),
+        ):
+            yield Family(sentence, partial(activated_by, gelu), low, high)
+    if kind == SCORES:
+        yield Family("the scores are {} times what they should be", partial(times, kind), 1e-3, 1e3)
+    if kind == PROBS:
+        yield Family("the scores are multiplied by {} in the softmax", partial(softmax_of, tempered), 0.01, 100)
+        yield Family("the scores are squashed by tanh (soft-capping by {})", partial(softmax_of, capped), 0.3, 200)
+        yield Family("the scores are clamped to ±{}", partial(softmax_of, clamped), 0.05, 100)
+
+
+def norm_with(kind: str, eps: float) -> Step:
+    way = partial(normalize, eps=eps)
+    if kind == "embeddings":
+        return partial(embeddings, way=way)
+    return partial(head_norm, way=way) if kind == "lm_head.layer_norm" else added(way, kind)
+
+
+def sum_with(kind: str, residual: bool, factor: float) -> Step:
+    past, branch = (factor, 1.0) if residual else (1.0, factor)
+    return lambda f, at: layer_norm(f, f"{at}.LayerNorm", past * RESIDUALS[kind](f, at) + branch * f[f"{at}.dense"])
+
+
+def activated_by(gelu: Callable[[Array, float], Array], number: float) -> Step:
+    return partial(activate, gelu=lambda x: gelu(x, number))
+
+
+def sigmoid_gelu(x: Array, number: float) -> Array:
+    return x * sigmoid(number * x)
+
+
+def tanh_of_cubic(x: Array, number: float) -> Array:
+    return tanh_gelu(x, cubic=number)
+
+
+def tanh_of_root(x: Array, number: float) -> Array:
+    return tanh_gelu(x, root=number)
+
+
+def cut_at(x: Array, number: float) -> Array:
+    return cut_off(x, exact_gelu, -number, number)
+
+
+def clip_at(x: Array, number: float) -> Array:
+    return clipped(x, exact_gelu, -number, number)
+
+
+def leaky(x: Array, number: float) -> Array:
+    return np.where(x > 0, x, number * x)
+
+
+def times(kind: str, factor: float) -> Step:
+    return lambda f, name: factor * STEPS[kind](f, name)
+
+
+def softmax_of(way: Callable[[Array, float], Array], number: float) -> Step:
+    def step(f: Forward, name: str) -> Array:
+        return textbook.softmax(np.where(blocked(f), -1e300, way(f[same_layer(name, SCORES)], number)))
+
+    return step
+
+
+def tempered(s: Array, number: float) -> Array:
+    return number * s
+
+
+def capped(s: Array, number: float) -> Array:
+    return number * np.tanh(s / number)
+
+
+def clamped(s: Array, number: float) -> Array:
+    return np.clip(s, -number, number)
+
+
+def scaled_or_clipped(name: str, expected: Array, value: Array, where: Array, close: float) -> str | None:
+    """Whether the value is a multiple of the right one, or the right one clipped."""
+    truth, mine = expected[where], value[where]
+    scale = float(np.sqrt(np.mean(np.square(truth))))
+    factor = float(truth @ mine / max(truth @ truth, 1e-300))
+    if np.sqrt(np.mean(np.square(mine - factor * truth))) <= abs(factor) * close * scale:
+        return f"{kind_of(name).removeprefix('encoder.layer.*.')} is {factor:.6g} times what it should be"
+    limit = float(np.abs(mine).max(initial=0))
+    cut = np.abs(truth) > limit * (1 + close)
+    if cut.any() and np.sqrt(np.mean(np.square(mine - np.clip(truth, -limit, limit)))) <= close * scale:
+        return f"{kind_of(name).removeprefix('encoder.layer.*.')} is clipped to ±{limit:.4g}"
+    return None
