@@ -1,9 +1,15 @@
 """GLUE's files, metrics and probe."""
 
+import os
+import re
+import subprocess
+import sys
+
 import glue
 import numpy as np
 import pytest
 import random_model
+from conftest import ROOT
 from hypothesis import given, strategies as st
 
 import numroberta
@@ -179,3 +185,33 @@ def test_errors_are_one_line(tmp_path, capsys):
     (tmp_path / "dev.tsv").write_text("index\tsentence1\tsentence2\tlabel\n0\tA\tB\tentailment\n")
     assert glue.main(["--task", "rte", "--data", str(tmp_path / "dev.tsv")]) == 2
     assert "tiny has no head for sequence classification" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_task_runs_from_training_to_its_metric_without_pytorch(tmp_path):
+    """Pairs in RTE's form: fine-tuned by the command, measured by the script on another file."""
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 160), ("dev", 60)):
+        rows = ["index\tsentence1\tsentence2\tlabel"]
+        for i, same in enumerate(rng.integers(0, 2, count)):
+            hypothesis = "The sun came out." if same else "It was a dull and grey day."
+            rows.append(f"{i}\tIt rained in town {i}.\t{hypothesis}\t{'entailment' if same else 'not_entailment'}")
+        (tmp_path / f"{name}.tsv").write_text("\n".join(rows) + "\n", "utf-8")
+    program = """
+import sys
+sys.modules["torch"] = sys.modules["transformers"] = None  # an import of them fails
+import glue
+from numroberta.cli import main
+columns = ["--text", "sentence1", "--pair", "sentence2"]
+plan = ["--epochs", "3", "--learning-rate", "5e-4", "--batch-size", "16"]
+assert not main(["finetune", "classify", "--data", "train.tsv", "--eval", "dev.tsv", "--out", "rte", *columns, *plan])
+assert not glue.main(["--task", "rte", "--model", "rte", "--data", "dev.tsv"])
+"""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "scripts" / "evaluation")))}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    trained = re.search(r"60 held-out texts: accuracy (\d\.\d+)", done.stdout)
+    measured = re.search(r"^rte  rte  fine-tuned head  60 rows\n  accuracy  (\d\.\d+)$", done.stdout, re.MULTILINE)
+    assert trained[1] == measured[1], done.stdout
+    assert float(measured[1]) > 0.9

@@ -1,5 +1,7 @@
 """The fast gradients are PyTorch's, every tensor and every head, in float64; in float32 they are as exact."""
 
+import tracemalloc
+
 import autograd
 import numpy as np
 import pytest
@@ -292,3 +294,24 @@ def test_dropout_drops_that_part_keeps_the_mean_and_is_the_same_for_the_same_see
     x = np.ones(mask.shape, np.float32)
     noise.apply(x, mask, 0.1)
     assert set(np.unique(x)) == {0.0, np.float32(1 / 0.9)}
+
+
+def test_a_batch_is_accumulated_and_needs_no_more_memory_when_it_is_larger():
+    """Texts pass through in groups of some 1,024 columns, whose gradients are added up: the batch may have any size."""
+    task, rng = Classify(LABELS), np.random.default_rng(0)
+    weights = weights_of(SEQUENCE)
+    texts = [Example(rng.integers(5, 200, 64), rng.integers(0, 3)) for _ in range(128)]  # 8 groups; a quarter is 2
+
+    def peak(examples):
+        tracemalloc.start()
+        found = mine(task, weights, examples)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most, found
+
+    small, _ = peak(texts[:32])
+    large, (loss, grads) = peak(texts)
+    assert large < 1.1 * small  # measured: 1.00
+    parts = [mine(task, weights, texts[i : i + 32]) for i in range(0, 128, 32)]
+    assert loss == pytest.approx(np.mean([one for one, _ in parts]), rel=1e-13)
+    autograd.check(grads, {name: np.mean([part[name] for _, part in parts], axis=0) for name in grads}, 1e-13)
