@@ -48,7 +48,14 @@ def test_no_texts_give_no_rows(small):
 
 @pytest.mark.parametrize(
     "sentences",
-    [tuple(TEXTS), np.array(TEXTS), np.array(TEXTS, object), dict.fromkeys(TEXTS), iter(TEXTS), (t for t in TEXTS)],
+    [
+        tuple(TEXTS),
+        np.array(TEXTS),
+        np.array(TEXTS, object),
+        dict.fromkeys(TEXTS).keys(),
+        iter(TEXTS),
+        (t for t in TEXTS),
+    ],
     ids=["tuple", "array", "object array", "keys", "iterator", "generator"],
 )
 def test_any_iterable_of_texts_will_do(small, sentences):
@@ -281,7 +288,7 @@ def test_a_text_that_just_fits_is_not_cut(small):
         (["the", None], r"sentences\[1\] is NoneType, expected a string"),
         (["the"] * 1500 + [7], r"sentences\[1500\] is int, expected a string"),
         ([["the"]], r"sentences\[0\] is list, expected a string"),
-        ([float("nan")], r"sentences\[0\] is float, expected a string"),
+        ([float("nan")], r"sentences\[0\] is NaN, expected a string .missing in all: 1"),
         (b"the", "sentences is bytes, expected a string or a list of strings"),
         (None, "sentences is NoneType, expected a string or a list of strings"),
         (7, "sentences is int, expected a string or a list of strings"),
