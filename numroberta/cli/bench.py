@@ -53,7 +53,9 @@ def add_compare(parsers: Parsers) -> None:
     )
     parser.add_argument("--rtol", type=float, help="accept |mine - reference| <= atol + rtol * |reference| instead")
     parser.add_argument("--atol", type=float, help="of the tolerance that follows from dtype and depth")
-    parser.add_argument("--seconds", type=float, help="to look for the mistake (default: 5, for large models 60)")
+    parser.add_argument(
+        "--seconds", type=float, help="to look for the mistake (default: work for about 5, for large models 60)"
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.set_defaults(run=run_compare)
 

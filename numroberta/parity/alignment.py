@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from numroberta.parity.files import Recording
 from numroberta.parity.layouts import arrangements
 from numroberta.parity.loss import NO_LABEL
+from numroberta.parity.measure import counted, distance
 from numroberta.parity.names import EMBEDDING, INPUT, LABELS, LOSS, POOLED, in_order, is_gradient, is_of_tensor
 
 Array = NDArray[Any]
 
 MOST_TOKENS = 1024  # in a text; no RoBERTa reads more
 EMPTY = {"input_ids": 1, LABELS: NO_LABEL}  # what padding has, if not 0
+LIKE_THAT = 0.1  # the error from which a tensor is taken for another one
 NOWHERE = -1  # the column of the reference from which padding comes that the reference does not have
 
 
@@ -38,7 +40,7 @@ def aligned(reference: Recording, mine: Recording) -> tuple[Recording, str]:
             rows, columns = found
             return rearranged(reference, rows, columns), note(rows, columns, reference)
     if all(fits(reference, mine, name) for name in shared):
-        return reference, ""
+        return padded_on_the_left(reference, mine, shared, mask) or (reference, "")
     best, least = None, (sum(not fits(reference, mine, name) for name in shared), np.inf)
     needed = {*shared, *INPUT} & reference.tensors.keys()
     compared = Recording({name: reference.tensors[name] for name in needed}, reference.metadata)
@@ -48,6 +50,26 @@ def aligned(reference: Recording, mine: Recording) -> tuple[Recording, str]:
         if badness[0] < least[0] or (badness[0] == least[0] and badness[1] < least[1] and least[1] < np.inf):
             best, least = (rows, columns), badness
     return (rearranged(reference, *best), note(*best, reference)) if best else (reference, "")
+
+
+def padded_on_the_left(
+    reference: Recording, mine: Recording, shared: Sequence[str], mask: Array
+) -> tuple[Recording, str] | None:
+    """The reference with its padding on the left, if that makes the first of mine's activations the right one."""
+    first = next((name for name in shared if reference.tensors[name].shape[:2] == mask.shape), None)
+    if first is None or mask.all() or mine.tensors[first].shape != reference.tensors[first].shape:
+        return None
+    rows = list(range(len(mask)))
+    columns = padded(mask, rows, mask.shape[1], left=True)
+    needed = {first, *INPUT} & reference.tensors.keys()
+    moved = rearranged(Recording({name: reference.tensors[name] for name in needed}), rows, columns)
+    errors = []
+    for recording, tokens in ((reference, mask), (moved, columns != NOWHERE)):
+        where = counted(first, recording.tensors[first].shape, tokens)
+        errors.append(distance(mine.tensors[first], recording.tensors[first], where))
+    if errors[1] > LIKE_THAT or errors[0] < LIKE_THAT:
+        return None
+    return rearranged(reference, rows, columns), "mine is padded on the left"
 
 
 def by_tokens(ids: Array, mask: Array, theirs: Array) -> tuple[list[int], Array] | None:

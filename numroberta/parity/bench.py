@@ -80,7 +80,8 @@ def compare(
         model: the weights, for the diagnosis; None: those that the reference was recorded with, if they can be found.
         rtol, atol: |mine − reference| ≤ atol + rtol · |reference| decides instead of the derived tolerance.
         names: from my names to the reference's; `{n}` in both stands for a number.
-        seconds: how long to look for a mistake; None: 5 for models up to 20 million parameters, 60 for others.
+        seconds: how long to look for a mistake; None: as much work, on any machine, as takes about 5 seconds for models
+            up to 20 million parameters and 60 for others.
         progress: called now and then with a sentence on how far the search is.
 
     Raises:

@@ -33,6 +33,7 @@ Array = NDArray[Any]
 
 LIKE = 0.9  # the cosine from which two activations are taken for the same one
 MOST_COMPARED = 100_000  # elements
+THE_SAME = 1 - 1e-6  # the cosine of vectors that are another pooling's
 LIKELY, CLEARLY = 0.95, 0.05  # the cosine with another pooling's vectors, and by how much it must be larger
 
 
@@ -163,6 +164,8 @@ def with_guessed_pooling(reference: Recording, mine: Recording) -> tuple[Recordi
     whole = reference.tensors[best]
     if vector.size == whole.size and is_unit(vector) and not is_unit(whole):
         return mine, ""  # the length of the vectors is a question for the diagnosis
+    if fits[best] > THE_SAME and steps[0] in fits:
+        return mine, ""  # nothing but the pooling is another: the diagnosis names it
     tensors = {best if name == steps[0] else name: array for name, array in mine.tensors.items()}
     return replace(mine, tensors=tensors), f"the vectors are most like {best}, and are compared with it"
 

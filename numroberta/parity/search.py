@@ -170,7 +170,9 @@ class Search:
                 break
         if acceptable:
             after = next(each.error for each in acceptable if each.mistake.sentence == best.sentence)
-            others = {each.mistake.sentence for each in acceptable} - {best.sentence}
+            sentences = {each.mistake.sentence for each in acceptable}
+            # The same mistake in one place only says nothing more.
+            others = {sentence for sentence in sentences if not sentence.startswith(best.sentence)}
             return replace(
                 nothing, mistake=best.sentence, after=after, where=where, others=tuple(sorted(others)),
                 made=(*self.made, best),

@@ -782,6 +782,29 @@ PLANTS = {
             )
         },
     ),
+    # Numbers that nobody lists, and parts of a value
+    "mistyped quick GELU": Plant(
+        "activations", r"sigmoid\(1\.782 x\)", from_dense(lambda x: x / (1 + np.exp(-1.782 * x))), **LAYER
+    ),
+    "epsilon 3.3e-3": Plant("norms", "epsilon is 0.0033", eps=3.3e-3),
+    "no value bias after the first token": Plant(
+        "linear",
+        "bias of attention.self.value is left out",
+        {
+            "attention.self.value": lambda v, p, a: (
+                v - p.w[f"encoder.layer.{a}.attention.self.value.bias"] * (np.arange(v.shape[1]) > 0)[:, None]
+            )
+        },
+        **LAYER,
+    ),
+    "mask in the first head only": Plant(
+        "masks",
+        "padding too|not applied",
+        from_scores(
+            lambda s, p: np.where(p.mask[:, None, None, :] | (np.arange(s.shape[1]) > 0)[:, None, None], s, -1e30)
+        ),
+        **LAYER,
+    ),
 }
 SEEN_IN_VECTORS_ONLY = tuple(name for name, plant in PLANTS.items() if "sentence_embedding" in plant.hooks)
 # What a head does otherwise is not in the last hidden state.

@@ -158,7 +158,7 @@ def test_a_dump_that_cannot_be_right_is_not_explained_by_a_mistake(case, damage)
     else:
         value[:, 1] = np.inf if damage == "infinite" else np.nan
         mine[LAST] = value
-    comparison = case.compare(mine)
+    comparison = case.compare(mine, seconds=0.5)
     assert not comparison.alike
     assert comparison.diagnosis is None or comparison.diagnosis.mistake is None, said(comparison)
 
@@ -245,7 +245,7 @@ def test_float16_numbers_that_nothing_explains_are_not_excused(case):
 def test_what_was_rounded_to_float16_once_is_judged_so_from_then_on(case):
     noise = 1 + 5e-4 * np.random.default_rng(0).standard_normal(case.reference[LAST].shape)
     later = {LAST: (case.reference[LAST] * noise).astype(np.float32)}
-    assert not case.compare(later).alike
+    assert not case.compare(later, seconds=0.2).alike
     assert case.compare({"embeddings": case.reference["embeddings"].astype(np.float16), **later}).alike
 
 
@@ -289,6 +289,21 @@ def test_another_padding_is_no_difference(case):
     for i, n in enumerate(case.mask.sum(1)):
         left[i, -n:] = case.reference[LAST][i, :n]
     assert case.compare({LAST: left}).alike
+
+
+def test_padding_on_the_other_side_is_no_difference(case):
+    def moved(value):
+        out = np.zeros_like(value)
+        for i, n in enumerate(case.mask.sum(1)):
+            out[i, -n:] = value[i, :n]
+        return out
+
+    mine = {name: moved(case.reference[name]) for name in ("embeddings", LAST)}
+    comparison = case.compare(mine)
+    assert comparison.alike
+    assert comparison.remark.startswith("mine is padded on the left")
+    wrong = {**mine, LAST: moved(case.port("tanh GELU")[LAST])}
+    assert PLANTS["tanh GELU"].words.search(said(case.compare(wrong)))
 
 
 def test_dumps_of_hooks_are_read_as_they_are(case):

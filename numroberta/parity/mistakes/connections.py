@@ -17,7 +17,7 @@ from numroberta.parity.names import (
     layer_of,
     same_layer,
 )
-from numroberta.parity.steps import EMBEDDED, Array, Forward, Inputs, Mistake, Step, exact_gelu, layer_norm, linear
+from numroberta.parity.steps import Array, Forward, Inputs, Mistake, Step, exact_gelu, layer_norm, linear
 
 ENTERED = {QUERY: "the query", KEY: "the key", VALUE: "the value"}
 
@@ -59,9 +59,8 @@ def below(kind: str) -> Step:
 
 
 def sum_below(f: Forward, name: str) -> Array:
-    number = layer_of(name)
-    if not number:
-        return sum((f[part] for part in EMBEDDED), start=f[EMBEDDED[0]] * 0)
+    if not layer_of(name):
+        return f.layer_input(name)
     return below(ATTENTION)(f, name) + below(OUTPUT_DENSE)(f, name)
 
 

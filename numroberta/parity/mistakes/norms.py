@@ -99,7 +99,7 @@ def norms_everywhere_or_once(what: str, way: Way, scope: Literal["text", "paddin
     yield Mistake(what, steps, scope=scope)
     yield Mistake(f"{what} (in the layers)", {name: steps[name] for name in RESIDUALS}, scope=scope)
     for name, step in steps.items():
-        yield Mistake(f"{what} (in {place_of(name)})", {name: step}, rare=True, scope=scope)
+        yield Mistake(f"{what} (in {place_of(name)})", {name: step}, rare=name != "embeddings", scope=scope)
 
 
 def divided_by_variance(f: Forward, name: str, x: Array) -> Array:
