@@ -47,6 +47,9 @@ def add_serve(parsers: Parsers) -> None:
 
 
 def run_serve(options: argparse.Namespace) -> int:
+    if options.queue < 1 or options.grace < 0 or not 0 <= options.port < 1 << 16:
+        given = f"--queue {options.queue} --grace {options.grace:g} --port {options.port}"
+        raise ValueError(f"{given}: expected at least 1, at least 0, and 0 to 65535")
     keys = options.api_key or [key for key in [os.environ.get(KEY_VARIABLE)] if key]
     models = load_models(options)
     try:

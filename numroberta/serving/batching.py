@@ -218,7 +218,7 @@ class Batcher:
         self._expected = answered + max(0, self._expected if self._pause else 0)
         if self._called or self._pause:
             return
-        if answered > 1:
+        if answered > 1 and self.waiting < FULL:
             pause = min(PAUSE, PAUSE_SHARE * seconds)
             self._pause = asyncio.get_running_loop().call_later(pause, self._dispatch)
         else:

@@ -48,17 +48,19 @@ def run(application: Starlette, host: str, port: int, *, grace: float = 30, read
 
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens at the first address of this host."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
+    listener = None
     try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
-        listener.close()
+        if listener:
+            listener.close()
         raise OSError(f"cannot listen at {host}, port {port}: {error.strerror}") from None
     return listener
 

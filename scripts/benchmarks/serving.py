@@ -283,6 +283,7 @@ def seeded_folder(folder: Path, tokenizer: Path | None) -> Path:
     seeded.write(folder)
     if tokenizer:
         shutil.copy(tokenizer, folder)
+        (folder / "tokenizer_config.json").write_text('{"model_max_length": 512}')
         for name in ("vocab.json", "merges.txt"):
             (folder / name).unlink()
     return folder

@@ -107,6 +107,20 @@ def test_a_port_that_is_taken_is_a_sentence(server):
         assert process.stderr.read().startswith(f"numroberta: cannot listen at 127.0.0.1, port {server.port}: ")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--port", "70000"], "--port 70000: expected at least 1, at least 0, and 0 to 65535"),
+        (["--host", "no.such.host.invalid"], "cannot listen at no.such.host.invalid, port 0: "),
+        (["--queue", "0"], "--queue 0 --grace 30 --port 0: expected at least 1"),
+        (["--grace", "-1"], "expected at least 1, at least 0"),
+        (["--model", "tiny", "--model", "tiny"], "another model is called tiny, too"),
+    ],
+)
+def test_options_that_cannot_be_followed_are_a_sentence(command, options, words):
+    assert words in command("serve", "--port", 0, *options, code=2).err
+
+
 def test_told_to_end_it_answers_what_it_has_accepted_and_refuses_the_rest(connected):
     texts = ["word " * 400] * 8
     with started("--threads", 1) as (process, port, _), ThreadPoolExecutor(4) as pool:
