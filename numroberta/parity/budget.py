@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 PRICE_OF_STEP = 45e-6  # seconds, of calling a step
-PRICE_OF_PRODUCT = 3.5e-10  # of a multiplication and addition
+PRICE_OF_PRODUCT = 3e-10  # of a multiplication and addition
 PATIENCE = 4.0  # a slow or busy machine may take so many times as long
 
 

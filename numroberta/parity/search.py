@@ -228,6 +228,7 @@ class Search:
         if far:
             yield [mistake for mistake in possible if first[id(mistake)][0] == 2]
             possible = [mistake for mistake in possible if first[id(mistake)][0] != 2]
+            possible.sort(key=lambda mistake: mistake.order is None)  # whole layers are few and likely
         for rare in (False, True):
             mistakes = [mistake for mistake in possible if mistake.rare == rare]
             if far:

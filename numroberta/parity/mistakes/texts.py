@@ -49,10 +49,14 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
         yield Mistake(sentence, inputs=partial(of_tokens, change=tokens))
     longest = int(inputs.attention_mask.sum(1).max(initial=0))
     for count in range(2, longest):
-        yield Mistake(f"texts are cut to {count} tokens", inputs=partial(of_tokens, change=partial(cut, count=count)))
+        yield Mistake(
+            f"texts are cut to {count} tokens", inputs=partial(of_tokens, change=partial(cut, count=count)), rare=True
+        )
         ending = partial(cut, count=count, ending=True)
         yield Mistake(
-            f"texts are cut to {count} tokens, of which </s> is the last", inputs=partial(of_tokens, change=ending)
+            f"texts are cut to {count} tokens, of which </s> is the last",
+            inputs=partial(of_tokens, change=ending),
+            rare=True,
         )
     mask_token = len(inputs.weights["embeddings.word_embeddings.weight"]) - 1
     if (inputs.input_ids == mask_token).any():
