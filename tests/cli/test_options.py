@@ -26,6 +26,7 @@ SUFFIXES = {  # of the paths that words in capitals stand for; DIR is an empty f
     "HEADS": "",  # a checkpoint with every head
     "REFERENCE": ".safetensors",  # a recording
     "MINE": ".npz",  # one that differs from it
+    "NOISE": ".npz",  # one that no mistake explains
     "NAMES": ".json",  # a map from a name that it does not have
     "PRINT": ".txt",  # a fingerprint of "the rain"
     "OTHER": ".txt",  # a fingerprint of another text
@@ -116,13 +117,18 @@ OWN = {
     ("words", "--errors"): each_line("words"),
     ("trace", "--output"): added(TRACE, ["-o", "DIR/other.safetensors"], lambda _, after: "other" in after.out),
     ("trace", "--dtype"): added(TRACE, ["--dtype", "float64"], lambda _, after: ", float64, " in after.out),
+    ("trace", "--gradients"): added(TRACE, ["--gradients", "mlm"], lambda before, after: before.out != after.out),
     ("compare", "--model"): added(
         COMPARE, ["--model", "DIR"], lambda before, after: "no diagnosis without the weights" in after.out
     ),
     ("compare", "--map"): added(
         COMPARE, ["--map", "NAMES"], lambda _, after: "'my name', which mine has not" in after.err
     ),
-    ("compare", "--seconds"): added(COMPARE, ["--seconds", "1e-9"], lambda _, after: "search stopped" in after.out),
+    ("compare", "--seconds"): Case(
+        ["compare", "REFERENCE", "NOISE", "--seconds", "1e-9"],
+        ["compare", "REFERENCE", "NOISE", "--seconds", "0.3"],
+        lambda before, after: "search stopped" in before.out and before.out != after.out,
+    ),
     ("compare", "--rtol"): added(COMPARE, ["--rtol", "1e9"], lambda *ended: [e.code for e in ended] == [1, 0]),
     ("compare", "--atol"): added(COMPARE, ["--atol", "1e9"], lambda *ended: [e.code for e in ended] == [1, 0]),
     ("compare", "--json"): added(COMPARE, ["--json"], is_json),
@@ -198,6 +204,8 @@ def places(tmp_path_factory):
     recorded = parity.trace(model, *parity.batch(model, ["the rain"]))
     parity.save(places["REFERENCE"], recorded, parity.provenance(model))
     np.savez(places["MINE"], **recorded | {"embeddings": recorded["embeddings"] * np.float32(1.1)})
+    noise = np.random.default_rng(0).standard_normal(recorded["embeddings"].shape, np.float32)
+    np.savez(places["NOISE"], **recorded | {"embeddings": recorded["embeddings"] + noise})
     places["NAMES"].write_text(json.dumps({"my name": "embeddings"}))
     for name, text in (("PRINT", "the rain"), ("OTHER", "the sun")):
         places[name].write_text("\n".join(parity.fingerprint_lines(parity.fingerprint(model, [text]))))
