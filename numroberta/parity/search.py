@@ -243,8 +243,11 @@ class Search:
         yield [mistake for mistake in matter if mistake not in possible and not far]
 
     def screens(self, sound: Forward, expected: Array) -> dict[bool, Screen]:
-        """One text without its padding, and with it, if mine has the shape that it should have."""
-        if self.wrong.value.shape != expected.shape:
+        """One text without its padding, and with it, if mine has the shape that it should have.
+
+        A gradient is of all texts together: it has none.
+        """
+        if self.wrong.value.shape != expected.shape or is_gradient(self.wrong.name):
             return {}
         mask = self.inputs.attention_mask
         text = telling_text(self.wrong.name, mask, self.wrong.value, expected)
