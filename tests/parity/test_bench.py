@@ -125,7 +125,7 @@ def test_a_mistake_in_the_embeddings_is_found(bench, mistake, dtype):
 
 
 @pytest.mark.parametrize("mistake", mistaken_roberta.IN_LAYERS)
-@pytest.mark.parametrize(("layer", "dtype"), [(1, np.float64), (2, np.float32)])
+@pytest.mark.parametrize(("layer", "dtype"), [pytest.param(1, np.float64, marks=pytest.mark.slow), (2, np.float32)])
 def test_a_mistake_in_any_layer_is_found(bench, mistake, dtype, layer):
     if (mistake, dtype) == ("epsilon 1e-12", np.float32):
         pytest.skip("moves hidden states of variance 3 by 2e-6, less than a plain float32 loop's rounding")

@@ -52,7 +52,10 @@ def said(comparison):
 # --- Mistakes ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PLANTS)
+FEW = list(PLANTS)[::4]  # what README's test command takes of them
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for name in PLANTS])
 def test_a_planted_mistake_is_named_from_all_activations(case, name):
     plant = PLANTS[name]
     comparison = case.compare(case.port(name, layer=1 if plant.layered else None))
@@ -78,6 +81,7 @@ FROM_THE_END = ["causal", "tanh GELU", "no residual", "positions from 0", "RMSNo
                 "int8 rows", "query and value swapped", "ids reversed", "last layer skipped", "no mask"]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FROM_THE_END)
 def test_a_mistake_made_everywhere_is_named_from_the_last_hidden_state_alone(case, name):
     acts = case.port(name)

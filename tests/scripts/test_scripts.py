@@ -88,6 +88,7 @@ def test_every_fault_of_the_list_can_still_be_planted():
         assert fault.tests
 
 
+@pytest.mark.slow
 def test_mutate_says_which_faults_no_test_catches(tmp_path):
     import mutate
 

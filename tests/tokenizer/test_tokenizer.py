@@ -275,6 +275,7 @@ def columns(encoding):
     return encoding.ids, encoding.tokens, encoding.offsets, encoding.special_tokens_mask, encoding.word_ids
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(text=TEXT, prefix=st.booleans(), trim=st.booleans(), windows=st.booleans())
 def test_both_are_the_library_with_its_own_post_processor(small, text, prefix, trim, windows):

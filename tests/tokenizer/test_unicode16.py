@@ -68,6 +68,7 @@ def assert_cut_alike(characters):
         assert split(text) == [text[left:right] for left, right in spans], f"from {characters[start]!r} on"
 
 
+@pytest.mark.slow
 def test_every_assigned_code_point_is_cut_as_tokenizers_cuts_it():
     characters = list(every_character())
     in_use = [c for c in characters if c < "\U00033480" or "\U000e0000" <= c < "\U000e0200"]

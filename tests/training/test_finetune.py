@@ -183,6 +183,7 @@ def test_sentence_transformers_loads_the_folder(tmp_path):
 # --- Interrupted ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_in_the_same_bits(tmp_path, base):
     data = write_csv(tmp_path / "reviews.csv", reviews(300))
     arguments = ["finetune", "classify", "--data", str(data), "--model", str(base), "--epochs", "3", "--threads", "2"]
