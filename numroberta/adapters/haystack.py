@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any
 
-from numroberta.adapters.lazy import encoder_of, needs, scores
+from numroberta.adapters.lazy import Embeds, encoder_of, needs
 
 with needs("haystack-ai"):
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -31,27 +31,12 @@ class _WrittenDown:
         return default_from_dict(cls, data)
 
 
-@dataclass(eq=False)
-class _Embedder(_WrittenDown):
-    """What the two embedders have in common: the arguments of `load` and of `encode`."""
-
-    model: str = "tiny"
-    _: KW_ONLY
-    revision: str | None = None
-    normalize_embeddings: bool = False
-    truncate_dim: int | None = None
-    batch_size: int = 32
-    num_threads: int | None = None
+class _Embedder(Embeds, _WrittenDown):
+    """What the two embedders have in common."""
 
     def warm_up(self) -> None:
         """Load the model, which is otherwise loaded at the first text."""
         self._encoder()
-
-    def _encoder(self) -> Any:
-        return encoder_of(self.model, self.revision, self.num_threads)
-
-    def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("normalize_embeddings", "truncate_dim", "batch_size")}
 
 
 @component
@@ -116,6 +101,6 @@ class NumrobertaRanker(_WrittenDown):
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """The best documents, the best first."""
-        found = scores(self.model, self.revision, query, [document.content or "" for document in documents])
-        order = sorted(range(len(found)), key=lambda i: -found[i])[: top_k or self.top_k]
-        return {"documents": [replace(documents[i], score=found[i]) for i in order]}
+        texts = [document.content or "" for document in documents]
+        best = encoder_of(self.model, self.revision).rank(query, texts)[: top_k or self.top_k]
+        return {"documents": [replace(documents[one["corpus_id"]], score=one["score"]) for one in best]}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
+from typing import Any
 
 from numroberta.model import TextEncoder, load
 
@@ -25,10 +27,23 @@ def encoder_of(
     return _loaded(os.fspath(model), revision, num_threads, deterministic)
 
 
-def scores(model: str | os.PathLike[str], revision: str | None, query: str, texts: Sequence[str]) -> list[float]:
-    """How well each text answers a query, by a CrossEncoder: `TextEncoder.rank` in the texts' order."""
-    ranked = encoder_of(model, revision).rank(query, texts)
-    return [one["score"] for one in sorted(ranked, key=lambda one: one["corpus_id"])]
+@dataclass(eq=False)
+class Embeds:
+    """What embedders have in common: the arguments of `load` and of `encode`."""
+
+    model: str | os.PathLike[str] = "tiny"
+    _: KW_ONLY
+    revision: str | None = None
+    normalize_embeddings: bool = False
+    truncate_dim: int | None = None
+    batch_size: int = 32
+    num_threads: int | None = None
+
+    def _encoder(self) -> TextEncoder:
+        return encoder_of(self.model, self.revision, self.num_threads)
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("normalize_embeddings", "truncate_dim", "batch_size")}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from numroberta.adapters.lazy import encoder_of, needs, scores
+from numroberta.adapters.lazy import encoder_of, needs
 
 with needs("llama-index-core"):
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -81,6 +81,5 @@ class NumrobertaRerank(BaseNodePostprocessor):
         if query_bundle is None:
             raise ValueError("NumrobertaRerank orders nodes by a query: postprocess_nodes(nodes, query_str='…')")
         texts = [node.node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
-        found = scores(self.model, self.revision, query_bundle.query_str, texts)
-        order = sorted(range(len(found)), key=lambda i: -found[i])[: self.top_n]
-        return [NodeWithScore(node=nodes[i].node, score=found[i]) for i in order]
+        best = encoder_of(self.model, self.revision).rank(query_bundle.query_str, texts)[: self.top_n]
+        return [NodeWithScore(node=nodes[one["corpus_id"]].node, score=one["score"]) for one in best]
