@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ from numroberta.checkpoint import CheckpointError
 from numroberta.model import BLOCK, TextEncoder, load
 from numroberta.spark.location import ModelLocation
 from numroberta.tokenizer import BLANKS, Tokenizer, tokenize_words
+
+R = TypeVar("R")
 
 LONGEST = 512  # RoBERTa's positions
 WORDS_AT_ONCE = 2048  # Spark makes a Python object of every number: 57 MB for so many words of 768 dimensions
@@ -83,17 +85,27 @@ def embed_words_batches(batches: Iterator[tuple[pd.Series, pd.Series]], options:
     """Series of texts and of their words to series of lists of dicts, some thousand words at a time."""
     encoder = encoder_for(options.model, options.max_length, cores_of_task(), options.reproducible)
     for texts, words in batches:
-        rows: list[tuple[str, list[str]] | None] = []
-        count = 0
-        for (text, no_text), (given, no_words) in zip(with_nulls(texts), with_nulls(words), strict=True):
-            own = [] if no_words else [word for word in given if word is not None and word.strip()]
-            rows.append(None if no_text or no_words else (text, own))
-            count += len(own)
-            if count >= WORDS_AT_ONCE or len(rows) == BLOCK:
-                yield word_structs(encoder, rows, options)
-                rows, count = [], 0
-        if rows:
-            yield word_structs(encoder, rows, options)
+        both = zip(with_nulls(texts), with_nulls(words), strict=True)
+        rows = (
+            None if no_text or no_words else (text, [word for word in given if word is not None and word.strip()])
+            for (text, no_text), (given, no_words) in both
+        )
+        for some in in_blocks(rows, lambda row: len(row[1])):
+            yield word_structs(encoder, some, options)
+
+
+def in_blocks(rows: Iterable[R | None], words_of: Callable[[R], int]) -> Iterator[list[R | None]]:
+    """The rows, so many at a time that they have some thousand words.  words_of: how many a row has that is no null."""
+    some: list[R | None] = []
+    count = 0
+    for row in rows:
+        some.append(row)
+        count += 0 if row is None else words_of(row)
+        if count >= WORDS_AT_ONCE or len(some) == BLOCK:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
 
 
 def word_structs(encoder: TextEncoder, rows: Sequence[tuple[str, list[str]] | None], options: Options) -> pd.Series:
@@ -130,16 +142,10 @@ def embed_annotations_batches(batches: Iterator[tuple[pd.Series, ...]], options:
     """Series of the arrays that `annotations.taken_apart` gives, to series of lists of dicts, one for each token."""
     encoder = encoder_for(options.model, options.max_length, cores_of_task(), options.reproducible)
     for columns in batches:
-        rows: list[list[Token] | None] = []
-        count = 0
-        for *values, missing in zip(*columns, columns[0].isna(), strict=True):
-            rows.append(None if missing else tokens_of(*values))
-            count += len(rows[-1] or ())
-            if count >= WORDS_AT_ONCE or len(rows) == BLOCK:
-                yield token_structs(encoder, rows, options)
-                rows, count = [], 0
-        if rows:
-            yield token_structs(encoder, rows, options)
+        both = zip(*columns, columns[0].isna(), strict=True)
+        rows = (None if missing else tokens_of(*values) for *values, missing in both)
+        for some in in_blocks(rows, len):
+            yield token_structs(encoder, some, options)
 
 
 class Token(NamedTuple):
