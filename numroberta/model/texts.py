@@ -55,9 +55,8 @@ def is_missing(text: object) -> bool:
     return text is None or (isinstance(text, float) and text != text) or type(text).__name__ in ("NAType", "NaTType")
 
 
-def refuse_missing(texts: Sequence[object], name: str) -> None:
-    """Raises TypeError with the index of the first text that is missing, and the way out."""
-    missing = [index for index, text in enumerate(texts) if not isinstance(text, str) and is_missing(text)]
+def refuse_missing(texts: Sequence[object], missing: Sequence[int], name: str) -> None:
+    """Raises TypeError with the index of the first text that is missing, if any is, and the way out."""
     if missing:
         raise TypeError(
             f"{name}[{missing[0]}] is {_kind(texts[missing[0]])}, expected a string (missing in all: "

@@ -135,14 +135,15 @@ def encode(
         )
     one_of("precision", precision, PRECISIONS)
     texts = list(texts_of(sentences, "sentences"))
+    missing = [index for index, text in enumerate(texts) if not isinstance(text, str) and is_missing(text)]
     if options.missing is None:
-        refuse_missing(texts, "sentences")
+        refuse_missing(texts, missing, "sentences")
     if options.missing == "nan" and precision != "float32":
         raise ValueError(
             f"missing='nan' with precision={precision!r}: such numbers have no NaN; missing='zero' has one"
         )
-    present = np.array([not is_missing(text) for text in texts], bool)
-    texts = [text if there else "" for text, there in zip(texts, present, strict=True)]
+    for index in missing:
+        texts[index] = ""
     embedder = Embedder(encoder, options)
     if output_value == "token_embeddings":
         rows = _token_embeddings(embedder, texts, precision, show_progress_bar)
@@ -154,12 +155,12 @@ def encode(
             vectors[done : done + len(some)] = embedder.compute(embedder.checked(some, "sentences"))
             advance(len(some))
     embedder.warn_of_cuts()
-    if not present.all():
-        vectors[~present] = MISSING[options.missing or "zero"]
     if precision != "float32":
-        own = quantize(vectors[present], precision)  # what is missing is in no range
+        own = quantize(np.delete(vectors, missing, axis=0), precision)  # what is missing is in no range
         vectors = np.zeros((len(texts), own.shape[1]), own.dtype)
-        vectors[present] = own
+        vectors[np.delete(np.arange(len(texts)), missing)] = own
+    elif options.missing:
+        vectors[missing] = MISSING[options.missing]
     if isinstance(sentences, str):
         return vectors[0]
     return vectors if convert_to_numpy else list(vectors)
