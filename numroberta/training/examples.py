@@ -46,14 +46,14 @@ def examples(task: Task, tokenizer: Tokenizer, max_length: int, texts: Sequence[
                 raise ValueError(f"text {number + 1} is {part!r:.40}: there is nothing to learn from")
     if isinstance(task, Classify):
         rows = [tuple(text) if isinstance(text, list) else text for text in texts]
-        ids, _ = tokenizer.encode_ids(rows, max_length=max_length)
-        types: Sequence[Array | None] = [None] * len(ids)
         if tokenizer.uses_type_ids:
-            types = [types_of(encoding) for encoding in tokenizer(rows, max_length=max_length)]
+            read = [(encoding.ids, types_of(encoding)) for encoding in tokenizer(rows, max_length=max_length)]
+        else:
+            read = [(ids, None) for ids in tokenizer.encode_ids(rows, max_length=max_length)[0]]
         numbers = {label: i for i, label in enumerate(task.labels)}
         return [
-            Example(np.array(row), class_target(label, numbers, task.problem_type), kinds)
-            for row, label, kinds in zip(ids, labels, types, strict=True)
+            Example(np.array(ids), class_target(label, numbers, task.problem_type), types)
+            for (ids, types), label in zip(read, labels, strict=True)
         ]
     if isinstance(task, Tag):
         return [tagged(task, tokenizer, max_length, *row) for row in zip(texts, labels, strict=True)]
