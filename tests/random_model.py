@@ -89,3 +89,24 @@ def write_with_head(folder, head, **config):
     named = {f"roberta.{name}" if name.startswith(ENCODER) else name: array for name, array in stored.items()}
     write_safetensors(file, named, {"format": "pt"})
     return folder
+
+
+def unigram_tokenizer(lines, vocab_size, length):
+    """transformers' tokenizer as XLM-RoBERTa has one: Unigram pieces of these lines, `<mask>` behind them."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    library = Tokenizer(models.Unigram())
+    library.normalizer, library.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=specials, unk_token="<unk>", show_progress=False
+    )
+    library.train_from_iterator(lines, trainer)
+    library.add_special_tokens(["<mask>"])
+    library.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    named = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), specials, strict=True))
+    named |= {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
+    return PreTrainedTokenizerFast(tokenizer_object=library, model_max_length=length, **named)

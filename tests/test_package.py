@@ -77,6 +77,7 @@ def test_each_module_imports_no_third_party_module_at_its_top_but_numpy_and_its_
     assert packages - set(sys.stdlib_module_names) <= {"numroberta", "numpy", *own}
 
 
+@pytest.mark.slow
 def test_the_wheel_has_the_model_the_types_the_licence_and_no_tests(built):
     wheel, _ = built
     names = zipfile.ZipFile(wheel).namelist()
@@ -96,6 +97,7 @@ def test_the_wheel_has_the_model_the_types_the_licence_and_no_tests(built):
     assert wheel.stat().st_size < 20e6
 
 
+@pytest.mark.slow
 def test_the_sdist_has_what_the_tests_and_the_build_need(built):
     _, sdist = built
     with tarfile.open(sdist) as archive:

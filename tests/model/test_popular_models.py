@@ -9,6 +9,7 @@ import json
 
 import numpy as np
 import pytest
+import random_model
 
 import numroberta
 
@@ -69,31 +70,20 @@ RERANKERS = {
 
 def tokenizer(config, length):
     """Unigram pieces in XLM-RoBERTa's frame, or WordPiece in BERT's."""
+    if config["model_type"] != "bert":
+        return random_model.unigram_tokenizer(LINES, 160, length)
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-    if config["model_type"] == "bert":
-        library = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        library.normalizer, library.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-        specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        trainer = trainers.WordPieceTrainer(vocab_size=160, special_tokens=specials, show_progress=False)
-        library.train_from_iterator(LINES, trainer)
-        library.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
-        library.decoder = decoders.WordPiece()
-        return transformers.BertTokenizer(tokenizer_object=library, model_max_length=length)
-    library = Tokenizer(models.Unigram())
-    library.normalizer, library.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
-    specials = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(vocab_size=160, special_tokens=specials, unk_token="<unk>", show_progress=False)
+    library = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    library.normalizer, library.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=160, special_tokens=specials, show_progress=False)
     library.train_from_iterator(LINES, trainer)
-    library.add_special_tokens(["<mask>"])
     library.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    named = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), specials, strict=True))
-    named |= {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=library, model_max_length=length, **named)
+    library.decoder = decoders.WordPiece()
+    return transformers.BertTokenizer(tokenizer_object=library, model_max_length=length)
 
 
 def write(folder, config, length):

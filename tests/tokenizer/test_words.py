@@ -217,27 +217,11 @@ CORPUS = [
 def relative(request, tmp_path_factory):
     """A random XLM-RoBERTa or CamemBERT with a Unigram tokenizer, written by transformers and tokenizers."""
     transformers = pytest.importorskip("transformers")
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-
     path = tmp_path_factory.mktemp(request.param)
-    specials = ["<s>", "<pad>", "</s>", "<unk>"]
-    library = Tokenizer(models.Unigram())
-    library.normalizer = normalizers.NFKC()
-    library.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=specials, unk_token="<unk>", show_progress=False)
-    library.train_from_iterator(CORPUS, trainer)
-    library.add_special_tokens(["<mask>"])
-    library.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    named = {f"{kind}_token": token for kind, token in zip(("bos", "pad", "eos", "unk"), specials, strict=True)}
-    named |= {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=library, model_max_length=64, **named)
+    tokenizer = random_model.unigram_tokenizer(CORPUS, 120, 64)
     tokenizer.save_pretrained(path)
     sizes = {key: value for key, value in random_model.SIZES.items() if key not in ("model_type", "vocab_size")}
-    config = transformers.AutoConfig.for_model(
-        request.param, **sizes, vocab_size=library.get_vocab_size(), initializer_range=0.3
-    )
+    config = transformers.AutoConfig.for_model(request.param, **sizes, vocab_size=len(tokenizer), initializer_range=0.3)
     transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(path)
     return path, tokenizer
 

@@ -52,6 +52,7 @@ def write_jsonl(path, rows):
 OPTIONS = {"epochs": 4, "batch_size": 16, "learning_rate": 5e-4}  # `tiny` learns such things in a few seconds
 
 
+@pytest.mark.slow
 def test_a_csv_becomes_a_classifier_that_knows_the_words(tmp_path):
     data = write_csv(tmp_path / "reviews.csv", reviews(200))
     result = finetune("classify", data, tmp_path / "out", label_names=["bad", "good"], **OPTIONS)
