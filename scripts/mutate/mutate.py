@@ -83,8 +83,11 @@ def copy_checkout(folder: Path) -> Path:
 
 
 def failure(checkout: Path, tests: Sequence[str]) -> str | None:
-    """The first of these tests that fails in a checkout; None where all pass; ValueError where pytest cannot run."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    """The first of these tests, slow ones too, that fails in a checkout; None where all pass.
+
+    ValueError where pytest cannot run.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not hub", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(checkout)}
     try:
         ended = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=LONGEST)
