@@ -163,6 +163,6 @@ def test_matmul_keeps_the_dtype_and_gives_each_column_the_same_bits_alone(dtype)
     a, b = rng.standard_normal((7, 50)).astype(np.float32), rng.standard_normal((50, 9)).astype(dtype)
     y = matmul(a, b)
     assert y.dtype == dtype
-    np.testing.assert_allclose(y, a @ b, rtol=0, atol=1e-5 if dtype == "float32" else 1e-13)
+    np.testing.assert_allclose(y, a @ b, rtol=0, atol=8e-6 if dtype == "float32" else 1e-13)  # measured: 2.1e-6
     assert np.array_equal(y[:, 4:5], matmul(a, b[:, 4:5]))
     assert matmul(a, b[:, :0]).shape == (7, 0)

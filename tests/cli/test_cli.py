@@ -134,7 +134,9 @@ def test_reproducible_gives_the_same_bytes_on_any_number_of_threads(command, tmp
         out = tmp_path / f"{threads}.npy"
         command("embed", "--reproducible", "--threads", threads, *SENTENCES, "-o", out, "-q")
     assert (tmp_path / "1.npy").read_bytes() == (tmp_path / "2.npy").read_bytes()
-    np.testing.assert_allclose(np.load(tmp_path / "1.npy"), tiny.encode(SENTENCES), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "1.npy"), tiny.encode(SENTENCES), rtol=0, atol=2.5e-6
+    )  # measured: 5.9e-7
 
 
 def test_a_reproducible_trace_is_the_models_own_forward_pass(command, tmp_path):

@@ -71,7 +71,7 @@ def both(pair, texts=TEXTS, **options):
 def assert_same(mine, expected):
     """Equal but for rounding, on vectors of length 5."""
     assert mine.shape == expected.shape
-    np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-5)  # measured: 2.9e-6
+    np.testing.assert_allclose(mine, expected, rtol=0, atol=7e-6)  # measured: 1.9e-6
 
 
 pytestmark = [
@@ -406,7 +406,9 @@ def test_each_activation_of_a_dense_layer_is_torchs(saved, name):
     import torch
 
     path, model = saved(dense=getattr(torch.nn, name)())
-    np.testing.assert_allclose(numroberta.load(path).encode(TEXTS[:4]), model.encode(TEXTS[:4]), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        numroberta.load(path).encode(TEXTS[:4]), model.encode(TEXTS[:4]), rtol=0, atol=1.5e-6
+    )  # measured: 3.6e-7
 
 
 @pytest.mark.parity
@@ -421,7 +423,10 @@ def test_a_layer_norm_after_pooling_is_torchs(theirs, encoder_folder, tmp_path):
     model = theirs.SentenceTransformer(modules=modules, device="cpu")
     model.save(str(tmp_path / "saved"))
     np.testing.assert_allclose(
-        numroberta.load(tmp_path / "saved").encode(TEXTS[:4]), model.encode(TEXTS[:4]), rtol=0, atol=1e-5
+        numroberta.load(tmp_path / "saved").encode(TEXTS[:4]),
+        model.encode(TEXTS[:4]),
+        rtol=0,
+        atol=1e-6,  # measured: 2.4e-7
     )
 
 

@@ -60,4 +60,6 @@ def test_what_the_container_runs_serves_from_a_plain_environment_where_nothing_c
     finally:
         server.terminate()
     assert server.wait(20) == 0
-    np.testing.assert_allclose(vectors[0], tiny.encode("a text", normalize_embeddings=True), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        vectors[0], tiny.encode("a text", normalize_embeddings=True), rtol=0, atol=1e-6
+    )  # measured: 4.8e-10

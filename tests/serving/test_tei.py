@@ -50,13 +50,15 @@ def close(found, expected):
 def test_embed_all_gives_the_vectors_of_each_token(client, tiny):
     found = client.ask("/embed_all", {"inputs": TEXTS}).json
     for vectors, text in zip(found, TEXTS, strict=True):
-        np.testing.assert_allclose(vectors, tiny.encode_tokens(text).vectors, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(vectors, tiny.encode_tokens(text).vectors, rtol=0, atol=5.5e-6)  # measured: 1.4e-6
 
 
 def test_similarity_is_the_cosine_of_one_sentence_with_each_other(client, tiny):
     inputs = {"source_sentence": TEXTS[0], "sentences": [*TEXTS, "Someone plays an instrument."]}
     expected = tiny.similarity(tiny.encode([TEXTS[0]]), tiny.encode(inputs["sentences"]))[0]
-    np.testing.assert_allclose(client.ask("/similarity", {"inputs": inputs}).json, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        client.ask("/similarity", {"inputs": inputs}).json, expected, rtol=0, atol=1e-6
+    )  # measured: 1.2e-7
 
 
 def test_tokens_have_their_characters_and_decode_to_the_text(client, tiny):

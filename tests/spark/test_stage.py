@@ -61,7 +61,7 @@ def test_null_gives_null_and_every_other_text_the_vector_of_encode(small_folder,
         if text is None:
             assert vector is None
         else:
-            np.testing.assert_allclose(vector, small.encode(text), rtol=0, atol=1e-5)  # measured: 5e-7
+            np.testing.assert_allclose(vector, small.encode(text), rtol=0, atol=2e-6)  # measured: 5e-7
 
 
 def test_a_batch_of_nulls_and_no_batch_at_all(small_folder):
@@ -132,7 +132,7 @@ def test_words_have_the_vectors_of_encode_words_and_their_places_in_the_text(sma
         assert [text[word["begin"] : word["end"] + 1] for word in row] == words
         if words:
             found = np.stack([word["embeddings"] for word in row])
-            np.testing.assert_allclose(found, small.encode_words(words).vectors, rtol=0, atol=1e-5)  # measured: 7e-7
+            np.testing.assert_allclose(found, small.encode_words(words).vectors, rtol=0, atol=3e-6)  # measured: 7.2e-7
 
 
 def test_words_that_a_tokenizer_changed_or_left_out(small_folder, small):
@@ -384,7 +384,7 @@ def assert_vectors(rows, encoder, lines, column="embeddings"):
         assert (row[column] is None) == (row.text is None)
     found = np.array([row[column] for row in rows if row.text is not None])
     wanted = encoder.encode([text for _, text in lines if text is not None])
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6)  # measured: 4.8e-7
 
 
 @java

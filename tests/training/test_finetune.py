@@ -178,7 +178,9 @@ def test_sentence_transformers_loads_the_folder(tmp_path):
     finetune("embed", data, tmp_path / "out", **columns, **OPTIONS | {"epochs": 1})
     texts = ["the film was great", "dull"]
     theirs = library.SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(texts)
-    np.testing.assert_allclose(numroberta.load(tmp_path / "out").encode(texts), theirs, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        numroberta.load(tmp_path / "out").encode(texts), theirs, rtol=0, atol=4e-6
+    )  # measured: 1.1e-6
 
 
 # --- Interrupted ---------------------------------------------------------------------------------------------------
