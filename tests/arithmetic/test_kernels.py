@@ -170,3 +170,16 @@ def test_column_sums_in_float32_are_nearer_than_adding_one_after_the_other():
     assert rms(kernels.column_sums(x)) <= rms(np.add.reduce(x, axis=0)) / 2
     squares = np.square(x, dtype=np.float64).sum(axis=0)
     np.testing.assert_allclose(kernels.column_sums(x, squared=True), squares, rtol=8e-7)  # measured: 2.1e-7
+
+
+@pytest.mark.parametrize(("inner", "stacked"), [(kernels.CHAIN, True), (kernels.CHAIN + 1, False)])
+def test_no_float32_sum_of_more_products_than_a_chain_may_have_is_added_up_one_after_the_other(
+    inner, stacked, monkeypatch
+):
+    """Only those kernels do so that read small products where they lie, which get them as a stack."""
+    ranks, matmul = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda a, b, **options: ranks.append(a.ndim) or matmul(a, b, **options))
+    a, b = np.ones((64, inner), np.float32), np.ones((inner, 4), np.float32)
+    y = kernels.matmul(a, b, np.empty((64, 4), np.float32), small=8 * inner * 4)
+    assert (max(ranks) > 2) == stacked
+    assert (y == inner).all()
