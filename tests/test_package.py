@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 import numroberta
+from numroberta.guide import TOPICS
 
 # A wing whose classes are another library's: its door says what to install where that is missing.
 # An adapter imports it inside `with needs(…)`, which does that.
@@ -87,7 +88,7 @@ def test_the_wheel_has_the_model_the_types_the_licence_and_no_tests(built):
         "tiny/model.safetensors",
         "tiny/vocab.json",
         "tiny/merges.txt",
-        "guide/guests.md",
+        *(f"guide/{topic}.md" for topic in TOPICS),
     ):
         assert f"numroberta/{name}" in names
     assert any(name.endswith("/LICENSE") for name in names)

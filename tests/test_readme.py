@@ -1,95 +1,59 @@
-"""Every code block of README.md runs, in the order of the page, and commands print what the page shows."""
+"""README's two commands, how long it is, and the figures and models that it names."""
 
-import os
+import math
 import re
-import subprocess
-import sys
 
-import pytest
 from conftest import ROOT
+from pages import BLOCK, rows, text_of
 
-README = ROOT / "README.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NUMBER = re.compile(r"-?\d+\.\d+")
-# Two computers may differ in the last digit shown.
-LAST_DIGIT = 0.0015
+from numroberta.checkpoint import RobertaConfig, encoder_shapes
 
-
-def blocks(language):
-    return [code for found, code in BLOCK.findall(README.read_text("utf-8")) if found == language]
-
-
-def commands():
-    """(command, what it prints) of each line after a `$`; nothing where the page shows no output."""
-    found = []
-    for block in blocks("console"):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = part.replace("\\\n", "").partition("\n")
-            found.append((command, output.strip()))
-    return found
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
+BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072}
+SMALL = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096}
+ROBERTA = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1}
+XLM_R = {**ROBERTA, "vocab_size": 250_002}
+BERT = {"vocab_size": 30_522, "max_position_embeddings": 512, "type_vocab_size": 2}
+PUBLISHED = {  # what the models' config.json say
+    "sentence-transformers/all-MiniLM-L6-v2": {**SMALL, **BERT},
+    "sentence-transformers/all-distilroberta-v1": {**BASE, **ROBERTA, "num_hidden_layers": 6},
+    "BAAI/bge-small-en-v1.5": {**SMALL, **BERT, "num_hidden_layers": 12},
+    "intfloat/multilingual-e5-base": {**BASE, **XLM_R},
+    "BAAI/bge-m3": {**LARGE, **XLM_R, "max_position_embeddings": 8194},
+    "BAAI/bge-reranker-base": {**BASE, **XLM_R},
+    "cardiffnlp/twitter-roberta-base-sentiment-latest": {**BASE, **ROBERTA},
+    "deepset/roberta-base-squad2": {**BASE, **ROBERTA},
+}
 
 
-def run(command, folder):
-    function = f'numroberta() {{ "{sys.executable}" -m numroberta "$@"; }}'
-    found = subprocess.run(
-        ["bash", "-ec", f"{function}; {command}"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    return found.stdout
+def test_it_is_short():
+    assert len(text_of("README").splitlines()) <= 150
 
 
-def test_every_block_is_of_a_kind_that_is_tested():
-    page = README.read_text("utf-8")
-    assert page.count("```") == 2 * (len(blocks("python")) + len(blocks("console")))
-    assert blocks("python")
-    assert commands()
+def test_a_line_to_paste_is_one_that_ci_pastes():
     ci = (ROOT / ".ci" / "run").read_text("utf-8")
-    for line in re.findall(r"^    (\S.*)$", BLOCK.sub("", page), re.MULTILINE):  # `.ci/run` pastes these into a shell
-        assert any(words in line for words in re.findall(r"readme_command '(.+?)'", ci)), line
+    pasted = re.findall(r"readme_command '(.+?)'", ci)
+    found = re.findall(r"^    (\S.*)$", BLOCK.sub("", text_of("README")), re.MULTILINE)
+    assert [[words for words in pasted if words in line] for line in found] == [[words] for words in pasted]
 
 
-def test_what_it_tells_to_install_exists():
-    page, project = README.read_text("utf-8"), (ROOT / "pyproject.toml").read_text("utf-8")
-    extras = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-    for names in re.findall(r"pip install [^`\n]*?\.\[([\w,]+)\]", page):
-        for extra in names.split(","):
-            assert re.search(rf"^{extra} = ", extras, re.MULTILINE), extra
+def test_its_figures_are_those_of_the_whole_table():
+    table = text_of("README").split("| numroberta | PyTorch |")[1].split("\n\n")[0]
+    whole = {name: cells for name, *cells in rows(text_of("fast").split("| ÷ ONNX Runtime |")[1].split("\n\n")[0])}
+    assert len(rows(table)) == 3
+    for name, *cells in rows(table):
+        assert whole[name][:2] == cells
 
 
-def test_commands_print_what_the_page_shows(folder):
-    for command, shown in commands():
-        if "pip install" in command:
-            continue  # `.ci/run` installs the package, extras and all
-        printed = run(command, folder).strip()
-        if shown:
-            assert NUMBER.sub("#", printed).split() == NUMBER.sub("#", shown).split(), command
-            numbers = [float(number) for number in NUMBER.findall(printed)]
-            assert numbers == pytest.approx([float(number) for number in NUMBER.findall(shown)], abs=LAST_DIGIT)
-
-
-def run_python(code, folder):
-    env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, encoding="utf-8", check=False
-    )
-    assert found.returncode == 0, found.stderr
-
-
-def test_python_blocks_run_one_after_the_other(folder):
-    run_python("\n".join(code for code in blocks("python") if "pyspark" not in code), folder)  # Spark's: test_spark.py
-
-
-def test_links_and_pictures_are_there():
-    for target in re.findall(r"\]\(([^)#]+)", README.read_text("utf-8")):
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+def test_the_sizes_of_the_models_that_it_names_are_those_of_their_configs():
+    table = text_of("README").split("| checked here |")[1].split("\n\n")[0]
+    named = {name.strip("`"): (dimensions, size) for name, _, dimensions, size, _ in rows(table)}
+    assert named.keys() == PUBLISHED.keys()
+    for name, sizes in PUBLISHED.items():
+        config = RobertaConfig.from_dict({**sizes, "model_type": "roberta", "num_attention_heads": 16})
+        dimensions, size = named[name]
+        number, unit = size.split()
+        assert dimensions in ("–", f"{config.hidden_size:,}")
+        told = float(number) * {"MB": 1e6, "GB": 1e9}[unit]
+        parameters = sum(math.prod(shape) for shape in encoder_shapes(config).values())
+        assert abs(told / (4 * parameters) - 1) < 0.03, (name, 4 * parameters)  # float32, and a small head

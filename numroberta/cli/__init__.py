@@ -13,6 +13,7 @@ fingerprint hashes of what a model computes, to compare two machines
 bench       `trace`, `compare` and `verify`, for whoever ports RoBERTa
 finetune    a task taught to a model
 heads       `fill-mask`, `classify`, `tag`, `answer` and `words`
+guide       the pages that explain all this
 commands    the list of all these
 arguments   what several commands share: which model, which texts
 streams     standard input, output and error, closed or not

@@ -13,6 +13,7 @@ from numroberta.cli.convert import add_convert
 from numroberta.cli.embed import add_embed
 from numroberta.cli.finetune import add_finetune
 from numroberta.cli.fingerprint import add_fingerprint
+from numroberta.cli.guide import add_guide
 from numroberta.cli.heads import add_answer, add_classify, add_fill_mask, add_tag, add_words
 from numroberta.cli.info import add_info
 from numroberta.cli.search import add_search
@@ -39,6 +40,7 @@ COMMANDS = (
     add_fingerprint,
     add_verify,
     add_convert,
+    add_guide,
 )
 
 

@@ -22,6 +22,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from numroberta.guide import TOPICS, page
 from numroberta.model import TextEncoder
 from numroberta.serving import heads, openai, tei
 from numroberta.serving.batching import Batcher
@@ -60,7 +61,7 @@ POSTS: dict[str, tuple[Endpoint, Dialect]] = {
     "/answer": (heads.answer, tei_error),
 }
 ENDING = Refused("stopping", "this server is about to end: ask another one", retry_after=1)
-OPEN = {("GET", "/"), ("GET", "/health"), ("GET", "/ready")}  # without a key
+OPEN = {("GET", path) for path in ("/", "/health", "/ready", *(f"/guide/{topic}" for topic in TOPICS))}  # without a key
 
 
 def app(
@@ -129,10 +130,19 @@ def routes(service: Service) -> list[BaseRoute]:
         return Response(service.metrics.text(service.batcher), media_type="text/plain; version=0.0.4")
 
     async def front_page(_: Request) -> Response:
-        return HTMLResponse(PAGE.read_text("utf-8"), headers={"content-security-policy": PAGE_MAY})
+        links = ",\n".join(f'<a href="/guide/{topic}">{topic}</a>' for topic in TOPICS)
+        shown = PAGE.read_text("utf-8").replace("{guide}", links)
+        return HTMLResponse(shown, headers={"content-security-policy": PAGE_MAY})
+
+    async def guide(request: Request) -> Response:
+        topic = request.path_params["topic"]
+        if topic not in TOPICS:
+            raise HTTPException(404, "Not Found")
+        return Response(page(topic), media_type="text/plain")
 
     gets = {
         "/": front_page,
+        "/guide/{topic}": guide,
         "/info": info,
         "/metrics": metrics,
         "/v1/models": model_list,

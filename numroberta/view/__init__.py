@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from numroberta import door
 
 if TYPE_CHECKING:
-    from numroberta.view.page import examine as examine, render as render
+    from numroberta.view.page import examine as examine, render as render, show as show
 
 __getattr__, __dir__ = door(
     __name__,
@@ -13,6 +13,7 @@ __getattr__, __dir__ = door(
         "page": (
             "examine",
             "render",
+            "show",
         ),
     },
 )

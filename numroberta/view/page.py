@@ -1,6 +1,7 @@
 """One self-contained HTML page that shows what a model does with texts: tokens, attention, predictions, similarity.
 
-    page = render(examine(numroberta.load("tiny"), ["The cat sat on the <mask>."]))
+    show(numroberta.load("tiny"), "The cat sat on the <mask>.")     # in a notebook: the page, below the cell
+    page = render(examine(numroberta.load("tiny"), ["The cat sat on the <mask>."]))     # a string, to be written
 
 `examine` computes every number, `render` puts them into `page.html`, whose script only draws.  Numbers are rounded
 here, to what the page prints, so that the page shows NumPy's own digits.
@@ -33,6 +34,24 @@ Array = NDArray[Any]
 MOST_TOKENS = 128  # of a text: beyond, the maps are too fine to read, and they grow with the square
 MOST_TEXTS = 12
 TOP = 5
+FRAME = 900  # pixels of height that a notebook gives the page, which scrolls
+
+
+class Page(str):
+    """The page as a string of HTML, which a notebook shows as the page."""
+
+    def _repr_html_(self) -> str:
+        """A frame with the page in it: the notebook's own styles stay outside, and its scripts, too."""
+        frame = f'sandbox="allow-scripts" width="100%" height="{FRAME}" style="border: 0"'
+        return f'<iframe srcdoc="{html.escape(self)}" {frame}></iframe>'
+
+
+def show(model: TextEncoder, *texts: str) -> Page:
+    """The page about some texts: a notebook shows it where it is a cell's last line.
+
+    Raises ValueError for no text or more than MOST_TEXTS.
+    """
+    return render(examine(model, texts))
 
 
 def examine(model: TextEncoder, texts: Sequence[str]) -> dict[str, Any]:
@@ -221,14 +240,14 @@ def alike(x: Array, y: Array, words_x: Array, words_y: Array) -> list[tuple[int,
     return [(int(i), int(j), round(float(excess[i, j]), 4)) for i, j in pairs if excess[i, j] > 0]
 
 
-def render(findings: dict[str, Any]) -> str:
+def render(findings: dict[str, Any]) -> Page:
     """The page, as a string: HTML with style, script and numbers in it; it asks nothing of the network."""
     template = files("numroberta.view").joinpath("page.html").read_text("utf-8")
     texts = findings["texts"]
     title = texts[0]["text"][:60] + (f" and {len(texts) - 1} more" if len(texts) > 1 else "")
     # Texts are strangers: nothing in them may end the script element, so no `<` reaches it.
     numbers = json.dumps(findings, separators=(",", ":")).replace("<", r"\u003c")
-    return (
+    return Page(
         template.replace("{script-hash}", inline_hash(template, "script"))
         .replace("{style-hash}", inline_hash(template, "style"))
         .replace("{title}", html.escape(title))

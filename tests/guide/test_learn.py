@@ -1,18 +1,15 @@
-"""The exercises of `numroberta/guide/learn.md`: every answer runs, in the order of the page."""
+"""The exercises of the page `learn`, whose answers `test_pages.py` runs."""
 
 import re
 
-from conftest import ROOT
-
-PAGE = ROOT / "numroberta" / "guide" / "learn.md"
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from pages import text_of
 
 
-def test_every_answer_is_right():
-    session = {}
-    page = PAGE.read_text("utf-8")
-    blocks = BLOCK.findall(page)
-    assert page.count("```") == 2 * len(blocks)
-    assert page.count("\n## ") == len(blocks) - 1 == 8  # one block before the first exercise
-    for code in blocks:
-        exec(code, session)
+def test_each_of_the_eight_exercises_has_a_question_and_an_answer_that_runs():
+    setting, *exercises = re.split(r"^### \d · ", text_of("learn").partition("\n## Exercises\n")[2], flags=re.MULTILINE)
+    assert len(exercises) == 8
+    assert setting.count("```python\n") == 1
+    for exercise in exercises:
+        assert exercise.count("```python\n") >= 1
+        assert re.search(r"^\*.+\?\*$|^\*[^*]+\*", exercise, re.MULTILINE)
+        assert "assert " in exercise

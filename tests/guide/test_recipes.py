@@ -8,8 +8,9 @@ from importlib.util import find_spec
 
 import pytest
 from conftest import ROOT
+from pages import text_of
 
-PAGE = (ROOT / "numroberta" / "guide" / "guests.md").read_text("utf-8")
+PAGE = text_of("guests")
 RECIPES = dict(re.findall(r"^## (.*?)\n.*?^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 
 

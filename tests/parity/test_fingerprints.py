@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 from conftest import ROOT
+from pages import text_of
 
 import numroberta
 from numroberta import parity
@@ -55,10 +56,10 @@ def test_another_file_is_refused(content, tmp_path):
         parity.read_fingerprint(path)
 
 
-def rows_of_readme():
-    """(model, dtype, hashes) of README's table."""
-    section = (ROOT / "README.md").read_text("utf-8").partition("## The same bits everywhere")[2].partition("\n## ")[0]
-    rows = [line.strip("| \n").split(" | ") for line in section.splitlines() if line.startswith("|")]
+def rows_of_the_guide():
+    """(model, dtype, hashes) of the table on the page `reproducible`."""
+    lines = text_of("reproducible").splitlines()
+    rows = [line.strip("| \n").split(" | ") for line in lines if line.startswith("|")]
     names = [name.strip("`") for name in rows[0][2:]]
     return [(model.strip("`"), dtype, dict(zip(names, hashes, strict=True))) for model, dtype, *hashes in rows[2:]]
 
@@ -74,8 +75,8 @@ def seeded_folder(full_size_folder, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("row", rows_of_readme(), ids=lambda row: f"{row[0]} {row[1]}")
-def test_readme_has_the_fingerprints_of_this_machine_which_are_those_of_every_machine(row, request):
+@pytest.mark.parametrize("row", rows_of_the_guide(), ids=lambda row: f"{row[0]} {row[1]}")
+def test_the_guide_has_the_fingerprints_of_this_machine_which_are_those_of_every_machine(row, request):
     """Where an intended change of the arithmetic or of `tiny` makes them other ones, the table is what must change."""
     name, dtype, hashes = row
     folder = "tiny" if name == "tiny" else request.getfixturevalue("seeded_folder")

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import ROOT
+from pages import blocks, commands
 
 pytest.importorskip("uvicorn", reason="needs a web server: pip install '.[serve]'")
 
@@ -35,16 +36,10 @@ def started(*arguments, **environment):
         process.communicate()
 
 
-def readmes_commands():
-    """(command, what it prints) of each line after a `$` in README's section on serving."""
-    section = (ROOT / "README.md").read_text("utf-8").partition("\n## Serve\n")[2].partition("\n## ")[0]
-    block = section.partition("<pre>\n")[2].partition("</pre>")[0]
-    return [part.partition("\n")[::2] for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
-
-
 @pytest.mark.parametrize("number", [1, 2])
-def test_readmes_commands_print_what_it_shows(number):
-    start, *clients = readmes_commands()
+def test_the_guides_commands_print_what_it_shows(number):
+    (block,) = blocks("serve")
+    start, *clients = commands(block.code)
     assert (start[0], len(clients)) == ("numroberta serve --model tiny --port 8000", 2)
     command, shown = clients[number - 1]
     if "openai" in command:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from pages import blocks
 from spark_figures import descendants, executors, mapped_memory, session, workers
 
 import numroberta
@@ -517,9 +518,8 @@ def test_workers_share_the_mapped_weights(spark, full_size_folder):
 
 @java
 @pytest.mark.slow
-def test_readme_runs_as_pasted_and_its_pipeline_predicts_the_same_here(spark, tmp_path):
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Spark", 1)[1].split("\n## ", 1)[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def test_the_guide_runs_as_pasted_and_its_pipeline_predicts_the_same_here(spark, tmp_path):
+    (code,) = (block.code for block in blocks("spark") if block.language == "python")
     path = os.pathsep.join(filter(None, [str(Path(numroberta.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYSPARK_PYTHON": sys.executable, "PYTHONPATH": path}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, timeout=900, check=True)
