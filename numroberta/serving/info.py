@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numroberta import __version__
+from numroberta.arithmetic import heads
 from numroberta.serving.batching import FULL
 from numroberta.serving.fields import Object
 from numroberta.serving.limits import Limits
@@ -32,7 +33,8 @@ def tei_info(served: Served, limits: Limits) -> Object:
 
 def model_type(served: Served) -> Object:
     encoder = served.encoder
-    if encoder.sentence.pooling:
+    classifies = heads.SEQUENCE in heads.heads_of(encoder.checkpoint) and encoder.sentence.dimension is None
+    if encoder.sentence.pooling and not classifies:  # a folder with modules of its own is one of vectors
         return {"embedding": {"pooling": "+".join(encoder.sentence.pooling)}}
     labels = {str(number): label for number, label in encoder.config.id2label.items()}
     head = {"id2label": labels, "label2id": {label: int(number) for number, label in labels.items()}}

@@ -1,6 +1,6 @@
 """numroberta against PyTorch, ONNX Runtime, OpenVINO, CTranslate2 and sentence-transformers, in one run.
 
-    python scripts/benchmarks/benchmark.py              # the table of README: about 20 minutes on two cores
+    python scripts/benchmarks/benchmark.py              # the table of `numroberta guide fast`: about 20 minutes
     python scripts/benchmarks/benchmark.py --quick      # the same with less repetition: about four minutes
     python scripts/benchmarks/benchmark.py small        # `tiny` and all-MiniLM-L6-v2, each with its real tokenizer
     python scripts/benchmarks/benchmark.py tokenizer    # the two tokenizer backends on books.txt
@@ -542,7 +542,7 @@ ENGINES = ("numroberta", "PyTorch", "ONNX Runtime", "OpenVINO", "CTranslate2")
 
 
 def markdown(table: dict[str, dict[str, float]], threads: int) -> Iterator[str]:
-    """README's table."""
+    """The table of `numroberta guide fast`."""
     yield f"| {threads} threads | {' | '.join(ENGINES)} | {' | '.join(f'÷ {name}' for name in ENGINES[1:4])} |"
     yield "|---" * (len(ENGINES) + 4) + "|"
     for workload, figures in table.items():

@@ -1,6 +1,6 @@
 """A training step of DistilRoBERTa in full size: numroberta against transformers with `torch.optim.AdamW`.
 
-    python scripts/benchmarks/training_step.py             # README's rows: a few minutes on two cores
+    python scripts/benchmarks/training_step.py             # the rows of `numroberta guide fast`: a few minutes
     python scripts/benchmarks/training_step.py --shape 32x64 --dropout 0.1 --turns 3
 
 A step is a batch's forward pass, loss (two labels, from `RobertaClassificationHead`), backward pass and AdamW, of every

@@ -9,7 +9,7 @@ from numroberta import textbook
 from numroberta.arithmetic import encoder, kernels
 from numroberta.arithmetic.encoder import Cut
 
-# Rounding alone: the promise of issue and README, not the largest error seen.
+# Rounding alone: the promise of issue and guide, not the largest error seen.
 CLOSE = 1e-13  # measured: 2.7e-14 at most
 
 

@@ -22,6 +22,7 @@ def test_it_knows_its_version(command):
         (["embed", "a text", "--poling=mean"], "unrecognized arguments: --poling=mean; did you mean --pooling?"),
         (["embed", "a text", "--pooling", "maen"], "did you mean mean?"),
         (["finetune", "classfy"], "did you mean classify?"),
+        (["guide", "lern"], "did you mean learn?"),
         (["finetune", "classify", "--data", "a", "--out", "b", "--learnig-rate", "1"], "did you mean --learning-rate?"),
         (["embed", "a text", "--model", "tinny"], "did you mean tiny?"),
         (["embed", "a text", "--model", "distilroberta_base"], "did you mean distilroberta-base?"),
@@ -33,6 +34,12 @@ def test_what_it_does_not_know_gets_a_near_match(command, given, error, tmp_path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
     assert command(*given, code=2).err.endswith(f"{error}\n")
+
+
+def test_a_name_that_is_right_but_cannot_be_fetched_gets_none(command, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    told = command("embed", "a text", "--model", "sentence-transformers/all-MiniLM-L6-v2", code=2).err
+    assert "or use the built-in model 'tiny'\n" in told
 
 
 def test_an_option_that_is_like_no_other_gets_none(command):

@@ -383,7 +383,7 @@ def test_a_head_that_is_not_there_is_named_with_those_that_are(small, reader, ta
 
 
 def test_float64_heads_agree_with_float32(masked):
-    """Scores agree to the 1e-5 that README promises."""
+    """Scores agree to the 1e-5 that the guide promises."""
     single, double = numroberta.load(masked), numroberta.load(masked, dtype="float64")
     mine, reference = single.fill_mask("in <mask>", top_k=3), double.fill_mask("in <mask>", top_k=3)
     assert [answer["token"] for answer in mine] == [answer["token"] for answer in reference]

@@ -176,6 +176,10 @@ def test_info_says_what_is_served_and_how_much_is_taken(client, encoders, serve)
     assert (info["model_id"], info["max_input_length"], info["max_client_batch_size"]) == ("tiny", 512, 2048)
     assert info["model_type"] == {"embedding": {"pooling": "mean"}}
     assert client.ask("/info?model=ada").status == 404
+    with serve(encoders) as client:
+        kinds = {name: [*client.ask(f"/info?model={name}").json["model_type"]] for name in encoders}
+    assert kinds["sorter"] == ["classifier"]
+    assert kinds["ranker"] == ["reranker"]
 
 
 def test_metrics_count_requests_by_path_and_status_in_prometheus_format(tiny, serve):
