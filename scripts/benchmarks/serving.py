@@ -60,6 +60,10 @@ encoder.encode(lines[:32])
 start = time.perf_counter()
 encoder.encode(lines)
 print(len(lines) / (time.perf_counter() - start))
+start = time.perf_counter()
+for first in range(0, len(lines), 16):
+    encoder.encode(lines[first : first + 16])
+print(len(lines) / (time.perf_counter() - start))
 encoder.encode(sys.argv[3])
 taken = []
 for _ in range(100):
@@ -85,6 +89,13 @@ class Running(NamedTuple):
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
+    def cpu(self) -> tuple[float, float]:
+        """CPU seconds so far: of the main thread, which speaks HTTP, and of all others, which compute."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        taken = {int(task.name): int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks.iterdir()}
+        main = taken.pop(self.process.pid)
+        return main, sum(taken.values())
+
 
 def command(name: str, folder: str, port: int, infinity: str | None) -> list[str]:
     if name == "numroberta":
@@ -92,8 +103,9 @@ def command(name: str, folder: str, port: int, infinity: str | None) -> list[str
     if name == "FastAPI + sentence-transformers":
         return [sys.executable, "-c", WRAPPER, folder, str(port)]
     assert infinity
-    options = ["--model-id", folder, "--engine", "torch", "--device", "cpu", "--url-prefix", "/v1"]
-    return [str(Path(infinity).with_name("infinity_emb")), "v2", *options, "--port", str(port)]
+    options = ["--model-id", folder, "--engine", "torch", "--device", "cpu", "--url-prefix", "/v1", "--no-model-warmup"]
+    served = ["--served-model-name", Path(folder).name, "--log-level", "error", "--port", str(port)]
+    return [str(Path(infinity).with_name("infinity_emb")), "v2", *options, *served]
 
 
 @contextlib.contextmanager
@@ -178,8 +190,8 @@ async def load(port: int, bodies: Sequence[bytes], clients: int, until: asyncio.
 def speed(folder: str, lines: list[str], turns: int, infinity: str | None) -> None:
     """Throughput beside the others, latency over `encode`, short texts beside long ones, and the start."""
     names = ["numroberta", "FastAPI + sentence-transformers", *(["infinity-emb"] if infinity else [])]
-    rates: dict[str, list[float]] = {name: [] for name in ("encode", *names)}
-    over, starts, alone, beside, memory = [], [], [], [], []
+    rates: dict[str, list[float]] = {name: [] for name in ("encode", "encode, 16 texts at a time", *names)}
+    over, starts, alone, beside, memory, shares = [], [], [], [], [], []
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write("\n".join(lines))
         file.flush()
@@ -191,16 +203,20 @@ def speed(folder: str, lines: list[str], turns: int, infinity: str | None) -> No
                 capture_output=True,
                 text=True,
             )
-            rate, one = map(float, done.stdout.split())
+            rate, rate_of_16, one = map(float, done.stdout.split())
             rates["encode"].append(rate)
+            rates["encode, 16 texts at a time"].append(rate_of_16)
             for name in names:
                 with started(name, folder, infinity) as server:
                     asyncio.run(load(server.port, [body_of(line, folder) for line in lines[:32]], 16))
+                    before = (time.process_time(), *server.cpu())
                     found = asyncio.run(load(server.port, [body_of(line, folder) for line in lines], 16))
+                    after = (time.process_time(), *server.cpu())
                     if set(found.statuses) != {200}:
                         raise RuntimeError(f"{name} answered {found.statuses}")
                     rates[name].append(len(lines) / found.seconds)
                     if name == "numroberta":
+                        shares.append([1e3 * (b - a) / len(lines) for a, b in zip(before, after, strict=True)])
                         starts.append(server.seconds)
                         over.append(
                             asyncio.run(load(server.port, [body_of(SHORT, folder)] * 100, 1)).percentile(0.5) - one
@@ -214,6 +230,8 @@ def speed(folder: str, lines: list[str], turns: int, infinity: str | None) -> No
     ours = median(rates["numroberta"])
     for name, found_rates in rates.items():
         print(f"  {name:34s} {median(found_rates):8.1f} texts/s   numroberta is {ours / median(found_rates):.2f}×")
+    client, http, computing = (median(column) for column in zip(*shares, strict=True))
+    print(f"CPU a text: client {client:.2f} ms, HTTP and JSON {http:.2f} ms, arithmetic {computing:.2f} ms")
     print(f"latency of one client, 16 tokens: encode + {1e3 * median(over):.2f} ms")
     print(
         f"p99 of short texts: alone {1e3 * median(alone):.0f} ms, beside 512 tokens without pause "
