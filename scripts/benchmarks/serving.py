@@ -3,6 +3,7 @@
     python scripts/benchmarks/serving.py --lines mixed.txt --tokenizer tokenizer.json   # full size, seeded weights
     python scripts/benchmarks/serving.py --lines mixed.txt --model tiny
     python scripts/benchmarks/serving.py --lines mixed.txt --model tiny --requests 100000 memory
+    python scripts/benchmarks/serving.py --lines mixed.txt --model tiny stop
 
 The wrapper that everybody writes around sentence-transformers needs `pip install fastapi` beside `.[parity,serve]`;
 infinity-emb lives in an environment of its own, whose Python --infinity names.  Linux.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -272,9 +275,47 @@ def memory(folder: str, lines: list[str], requests: int) -> None:
             print(f"slope of the second half: {1e5 * slope:+.2f} MB in 100,000 requests")
 
 
+def stop(folder: str, lines: list[str], times: int = 5) -> None:
+    """SIGTERM while 16 clients ask without pause: all get their own vectors until they are refused, none nothing."""
+    import numroberta
+
+    lines = lines[:100]
+    expected = numroberta.load(folder).encode(lines, normalize_embeddings=True)
+
+    async def client(port: int, number: int, ends: Counter[str]) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for index in itertools.count(number):
+            writer.write(request(body_of(lines[index % len(lines)], folder)))
+            try:
+                status, body = await answer(reader)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                ends["lost"] += 1
+                return
+            ends[str(status)] += 1
+            if status != 200:
+                return
+            vector = json.loads(body)["data"][0]["embedding"]
+            ends["wrong"] += bool(max(map(abs, vector - expected[index % len(lines)])) > 1e-5)
+
+    async def stopped(server: Running, ends: Counter[str]) -> float:
+        clients = [asyncio.ensure_future(client(server.port, number, ends)) for number in range(16)]
+        await asyncio.sleep(1 + random.random())
+        start = time.perf_counter()
+        server.process.terminate()
+        await asyncio.gather(*clients)
+        server.process.wait(60)
+        return time.perf_counter() - start
+
+    for _ in range(times):
+        ends: Counter[str] = Counter(lost=0, wrong=0)
+        with started("numroberta", folder) as server:
+            seconds = asyncio.run(stopped(server, ends))
+            print(f"{dict(ends)}, exit {server.process.returncode} after {seconds:.2f} s", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["speed", "memory"], default="speed")
+    parser.add_argument("what", nargs="?", choices=["speed", "memory", "stop"], default="speed")
     parser.add_argument("--lines", type=Path, required=True, help="a text a line")
     parser.add_argument("--model", help="a folder or a name; without it, DistilRoBERTa's size with seeded weights")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json for the seeded weights")
@@ -289,6 +330,8 @@ def main() -> None:
         folder = options.model or str(seeded_folder(Path(scratch) / "seeded", options.tokenizer))
         if options.what == "memory":
             memory(folder, lines, options.requests)
+        elif options.what == "stop":
+            stop(folder, lines)
         else:
             speed(folder, lines, options.turns, options.infinity)
 
