@@ -1,8 +1,9 @@
 """Which texts are computed together, when, and on how many threads.
 
 Nothing waits for company: a thread that is idle takes what is there, up to as many tokens as run at the full rate.
-(Only after a batch of several requests it gives those who were answered a twentieth of the batch's time to ask again:
-else they would be split ever finer, and a text alone costs twice as much as one of eight.)
+(Only after a batch of several requests it gives those who were answered a fifth of the batch's time to ask again, and
+ends this pause when they have: else they would be split ever finer, and a text alone costs twice as much as one of
+eight.  For the same reason it leaves to the other threads their share of what waits and what they are at.)
 Clients take turns, a text each.  Short texts and long ones (of more than LONG tokens) are different batches: while long
 ones keep all threads busy, one more thread computes short ones beside them, and the system shares the cores between
 these threads; so a short text never waits for a long one to end.
@@ -25,7 +26,7 @@ from numroberta.serving.job import Job, Kind
 
 LONG = 128  # tokens
 FULL = 512  # tokens at which a thread has its full rate
-PAUSE, PAUSE_SHARE = 0.01, 0.05  # seconds, and the share of the time that the last batch took
+PAUSE, PAUSE_SHARE = 0.03, 0.2  # seconds, and the share of the time that the last batch took
 LEAST = 64  # tokens for which it is worth it to use another thread
 
 
@@ -197,8 +198,9 @@ class Batcher:
         return self.short if self._last_long else self.long
 
     def _start(self, lane: Lane, idle: int) -> None:
-        share = max(LEAST, -(-lane.tokens // idle))
-        pieces = lane.take(min(FULL, share))
+        here = self.waiting + sum(batch.tokens for batch in self.running)
+        share = min(-(-lane.tokens // idle), -(-here // self.threads))
+        pieces = lane.take(min(FULL, max(LEAST, share)))
         batch = Batch(pieces, lane is self.long, 1 if self.waiting else idle)
         self._last_long = batch.long
         self.running.append(batch)

@@ -3,6 +3,7 @@
     python scripts/benchmarks/serving.py --lines mixed.txt --tokenizer tokenizer.json   # full size, seeded weights
     python scripts/benchmarks/serving.py --lines mixed.txt --model tiny
     python scripts/benchmarks/serving.py --lines mixed.txt --model tiny --requests 100000 memory
+    python scripts/benchmarks/serving.py --lines mixed.txt --model tiny stop
 
 The wrapper that everybody writes around sentence-transformers needs `pip install fastapi` beside `.[parity,serve]`;
 infinity-emb lives in an environment of its own, whose Python --infinity names.  Linux.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +63,10 @@ encoder.encode(lines[:32])
 start = time.perf_counter()
 encoder.encode(lines)
 print(len(lines) / (time.perf_counter() - start))
+start = time.perf_counter()
+for first in range(0, len(lines), 16):
+    encoder.encode(lines[first : first + 16])
+print(len(lines) / (time.perf_counter() - start))
 encoder.encode(sys.argv[3])
 taken = []
 for _ in range(100):
@@ -85,6 +92,13 @@ class Running(NamedTuple):
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
+    def cpu(self) -> tuple[float, float]:
+        """CPU seconds so far: of the main thread, which speaks HTTP, and of all others, which compute."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        taken = {int(task.name): int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks.iterdir()}
+        main = taken.pop(self.process.pid)
+        return main, sum(taken.values())
+
 
 def command(name: str, folder: str, port: int, infinity: str | None) -> list[str]:
     if name == "numroberta":
@@ -92,8 +106,9 @@ def command(name: str, folder: str, port: int, infinity: str | None) -> list[str
     if name == "FastAPI + sentence-transformers":
         return [sys.executable, "-c", WRAPPER, folder, str(port)]
     assert infinity
-    options = ["--model-id", folder, "--engine", "torch", "--device", "cpu", "--url-prefix", "/v1"]
-    return [str(Path(infinity).with_name("infinity_emb")), "v2", *options, "--port", str(port)]
+    options = ["--model-id", folder, "--engine", "torch", "--device", "cpu", "--url-prefix", "/v1", "--no-model-warmup"]
+    served = ["--served-model-name", Path(folder).name, "--log-level", "error", "--port", str(port)]
+    return [str(Path(infinity).with_name("infinity_emb")), "v2", *options, *served]
 
 
 @contextlib.contextmanager
@@ -178,8 +193,8 @@ async def load(port: int, bodies: Sequence[bytes], clients: int, until: asyncio.
 def speed(folder: str, lines: list[str], turns: int, infinity: str | None) -> None:
     """Throughput beside the others, latency over `encode`, short texts beside long ones, and the start."""
     names = ["numroberta", "FastAPI + sentence-transformers", *(["infinity-emb"] if infinity else [])]
-    rates: dict[str, list[float]] = {name: [] for name in ("encode", *names)}
-    over, starts, alone, beside, memory = [], [], [], [], []
+    rates: dict[str, list[float]] = {name: [] for name in ("encode", "encode, 16 texts at a time", *names)}
+    over, starts, alone, beside, memory, shares = [], [], [], [], [], []
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write("\n".join(lines))
         file.flush()
@@ -191,16 +206,20 @@ def speed(folder: str, lines: list[str], turns: int, infinity: str | None) -> No
                 capture_output=True,
                 text=True,
             )
-            rate, one = map(float, done.stdout.split())
+            rate, rate_of_16, one = map(float, done.stdout.split())
             rates["encode"].append(rate)
+            rates["encode, 16 texts at a time"].append(rate_of_16)
             for name in names:
                 with started(name, folder, infinity) as server:
                     asyncio.run(load(server.port, [body_of(line, folder) for line in lines[:32]], 16))
+                    before = (time.process_time(), *server.cpu())
                     found = asyncio.run(load(server.port, [body_of(line, folder) for line in lines], 16))
+                    after = (time.process_time(), *server.cpu())
                     if set(found.statuses) != {200}:
                         raise RuntimeError(f"{name} answered {found.statuses}")
                     rates[name].append(len(lines) / found.seconds)
                     if name == "numroberta":
+                        shares.append([1e3 * (b - a) / len(lines) for a, b in zip(before, after, strict=True)])
                         starts.append(server.seconds)
                         over.append(
                             asyncio.run(load(server.port, [body_of(SHORT, folder)] * 100, 1)).percentile(0.5) - one
@@ -214,6 +233,8 @@ def speed(folder: str, lines: list[str], turns: int, infinity: str | None) -> No
     ours = median(rates["numroberta"])
     for name, found_rates in rates.items():
         print(f"  {name:34s} {median(found_rates):8.1f} texts/s   numroberta is {ours / median(found_rates):.2f}×")
+    client, http, computing = (median(column) for column in zip(*shares, strict=True))
+    print(f"CPU a text: client {client:.2f} ms, HTTP and JSON {http:.2f} ms, arithmetic {computing:.2f} ms")
     print(f"latency of one client, 16 tokens: encode + {1e3 * median(over):.2f} ms")
     print(
         f"p99 of short texts: alone {1e3 * median(alone):.0f} ms, beside 512 tokens without pause "
@@ -254,9 +275,47 @@ def memory(folder: str, lines: list[str], requests: int) -> None:
             print(f"slope of the second half: {1e5 * slope:+.2f} MB in 100,000 requests")
 
 
+def stop(folder: str, lines: list[str], times: int = 5) -> None:
+    """SIGTERM while 16 clients ask without pause: all get their own vectors until they are refused, none nothing."""
+    import numroberta
+
+    lines = lines[:100]
+    expected = numroberta.load(folder).encode(lines, normalize_embeddings=True)
+
+    async def client(port: int, number: int, ends: Counter[str]) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for index in itertools.count(number):
+            writer.write(request(body_of(lines[index % len(lines)], folder)))
+            try:
+                status, body = await answer(reader)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                ends["lost"] += 1
+                return
+            ends[str(status)] += 1
+            if status != 200:
+                return
+            vector = json.loads(body)["data"][0]["embedding"]
+            ends["wrong"] += bool(max(map(abs, vector - expected[index % len(lines)])) > 1e-5)
+
+    async def stopped(server: Running, ends: Counter[str]) -> float:
+        clients = [asyncio.ensure_future(client(server.port, number, ends)) for number in range(16)]
+        await asyncio.sleep(1 + random.random())
+        start = time.perf_counter()
+        server.process.terminate()
+        await asyncio.gather(*clients)
+        server.process.wait(60)
+        return time.perf_counter() - start
+
+    for _ in range(times):
+        ends: Counter[str] = Counter(lost=0, wrong=0)
+        with started("numroberta", folder) as server:
+            seconds = asyncio.run(stopped(server, ends))
+            print(f"{dict(ends)}, exit {server.process.returncode} after {seconds:.2f} s", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["speed", "memory"], default="speed")
+    parser.add_argument("what", nargs="?", choices=["speed", "memory", "stop"], default="speed")
     parser.add_argument("--lines", type=Path, required=True, help="a text a line")
     parser.add_argument("--model", help="a folder or a name; without it, DistilRoBERTa's size with seeded weights")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json for the seeded weights")
@@ -271,6 +330,8 @@ def main() -> None:
         folder = options.model or str(seeded_folder(Path(scratch) / "seeded", options.tokenizer))
         if options.what == "memory":
             memory(folder, lines, options.requests)
+        elif options.what == "stop":
+            stop(folder, lines)
         else:
             speed(folder, lines, options.turns, options.infinity)
 
