@@ -9,6 +9,7 @@ import numpy as np
 
 from numroberta import textbook
 from numroberta.arithmetic import POOLINGS
+from numroberta.parity.mistakes.norms import standardized
 from numroberta.parity.names import EMBEDDING, POOLED, WORD
 from numroberta.parity.steps import (
     STEPS,
@@ -68,6 +69,7 @@ def wrong_tokens() -> Iterator[Mistake]:
             ("the maximum over the tokens", partial(pooled_by, pooling="max")),
             ("the second token", lambda f: f.last[:, 1]),
             ("the last place, which may be padding", lambda f: f.last[:, -1]),
+            ("tanh of <s>", lambda f: np.tanh(f.last[:, 0])),
             ("the sum of the tokens", lambda f: (f.last * f.inputs.attention_mask[..., None]).sum(1)),
             ("<s> in the embeddings, not in the last hidden state", lambda f: f["embeddings"][:, 0]),
             ("<s> in the last hidden state but one", lambda f: f.hidden_state(-2)[:, 0]),
@@ -174,11 +176,6 @@ STATES_BEFORE_HEADS: dict[str, Callable[[Forward], Array]] = {
         f, "embeddings.LayerNorm", f.last
     ),
 }
-
-
-def standardized(f: Forward, x: Array) -> Array:
-    x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + f.inputs.layer_norm_eps)
 
 
 def wrong_masked_lm() -> Iterator[Mistake]:
