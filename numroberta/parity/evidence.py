@@ -116,9 +116,12 @@ def relation(right: Ids, used: Ids, count: int) -> str:
     first, period = int(right.min()), int(used.max()) - int(right.min()) + 1
     if np.array_equal(used, first + (right - first) % period):
         return f"they begin again after {period} rows"
-    stride = np.polyfit(right, used, 1).round(6) if len(set(right.tolist())) > FEWEST_IDS else np.zeros(2)
-    if stride[0] == int(stride[0]) != 0 and np.array_equal(used, stride[0] * right + stride[1]):
-        return f"those of {stride[0]:g} · id {stride[1]:+g}"
+    ids, places = np.unique(right, return_index=True)
+    if len(ids) > FEWEST_IDS:
+        stride = int(used[places[1]] - used[places[0]]) // int(ids[1] - ids[0])
+        offset = int(used[places[0]]) - stride * int(ids[0])
+        if stride and np.array_equal(used, np.clip(stride * right + offset, 0, count - 1)):
+            return f"those of {stride} · id {offset:+d}"
     if len(set(used[wrong].tolist())) == 1:
         other = int(used[wrong][0])
         if right[~wrong].max(initial=-1) <= other < right[wrong].min():

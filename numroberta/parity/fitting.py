@@ -98,7 +98,7 @@ def families(kind: str) -> Iterator[Family]:
         for sentence, way, low, high in (
             ("the layer norm's epsilon is {}", with_epsilon, 1e-9, 10.0),
             ("the layer norm's variance is {} times what it should be: divided by another count", of_count, 1e-3, 1e4),
-            ("the layer norm's variance is at least {}", of_least, 1e-9, 10.0),
+            ("the layer norm's variance is at least {}", of_least, 0.01, 100.0),
         ):
             yield Family(sentence, partial(norm_with, kind, way), low, high, right=float(way is of_count))
     if kind in LINEARS:

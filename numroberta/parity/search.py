@@ -18,7 +18,6 @@ from numroberta.parity.layouts import show_ranges, whole_axes
 from numroberta.parity.measure import LARGEST_ERROR, counted, distance, hidden_alike
 from numroberta.parity.names import (
     AFTER_LAYERS,
-    IN_LAYERS,
     LAYER,
     SCORES,
     STATES,
@@ -124,8 +123,7 @@ class Search:
         self.region: Array | None = None  # where mine is compared, if not everywhere
         # Of the attempt that is being made: the sound value, and where it has tokens.
         self.expected, self.mask = wrong.value, inputs.attention_mask
-        width = np.sqrt(sum(tensor.size for name, tensor in inputs.weights.items() if layer_of(name) == 0))
-        self.products = float(width) ** 2 / len(IN_LAYERS)  # of a step and a token
+        self.products = products_of_steps(inputs.weights)
         self.last_output = f"encoder.layer.{inputs.layers - 1}.output"
 
     def diagnose(self) -> Diagnosis:
@@ -307,8 +305,8 @@ class Search:
 
     def price(self, sound: Forward, first: tuple[int, int, int], tokens: int) -> float:
         """What it costs to compute the value of so many tokens again from this step on."""
-        steps = sum(in_order(name) >= first for name in sound.computed)
-        return price_of(steps, steps * tokens * self.products)
+        steps = [name for name in sound.computed if in_order(name) >= first]
+        return price_of(len(steps), tokens * sum(self.products.get(kind_of(name), 0) for name in steps))
 
     def matters(self, mistake: Mistake, sound: Forward) -> bool:
         """Whether the mistake changes anything that was computed on the way to the value."""
@@ -501,6 +499,13 @@ class Search:
         best = pairs[min(same, key=lambda number: sorted(place[id(m)] for m in pairs[number])[::-1])]
         sentence = "two mistakes: " + "; and ".join(f"{m.sentence}{in_layer(m)}" for m in best)
         return replace(nothing, mistake=sentence, after=min(found)[0], made=(*self.made, *best))
+
+
+def products_of_steps(weights: Mapping[str, Array]) -> dict[str, int]:
+    """How many multiplications a kind of step takes for a token."""
+    matrices = {kind_of(name): weight.size for name, weight in weights.items() if weight.ndim == 2}
+    products = {name.removesuffix(".weight"): size for name, size in matrices.items() if "_embeddings" not in name}
+    return {**products, "lm_head": matrices[f"{WORD}.weight"]}
 
 
 def confined(wrong: Wrong, expected: Array, compared: Array) -> tuple[Array | None, str]:

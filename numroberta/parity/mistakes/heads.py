@@ -210,6 +210,7 @@ def wrong_masked_lm() -> Iterator[Mistake]:
         ("the rows of lm_head's decoder are shifted by one", decoded(rows=lambda f, n, t: np.roll(t, 1, 0))),
         ("the rows of lm_head's decoder are shifted by one, backwards",
          decoded(rows=lambda f, n, t: np.roll(t, -1, 0))),
+        ("lm_head's decoder is zero", decoded(rows=lambda f, n, t: np.zeros_like(t))),
         ("the rows of lm_head's decoder are in reverse", decoded(rows=lambda f, n, t: t[::-1])),
         ("lm_head's decoder is the transposed word embeddings",
          decoded(rows=lambda f, n, t: t.reshape(t.shape[::-1]).T)),

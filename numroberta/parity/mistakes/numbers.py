@@ -126,7 +126,7 @@ def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
            partial(in_blocks, size=size, way=partial(min_max, levels=15, axis=1))) for size in sizes),
         *((f"4 bits with a zero point in blocks of {size}",
            partial(in_blocks, size=size, way=partial(asymmetric, levels=15, axis=1))) for size in sizes),
-        ("4-bit NormalFloat in blocks of 64 (NF4)", partial(in_blocks, size=64, way=normal_float)),
+        ("4-bit NormalFloat in blocks of 64 (NF4)", normal_float),
         ("4 bits, one scale for each row", partial(symmetric, levels=7, axis=1)),
         ("4 bits, one scale for each tensor", partial(symmetric, levels=7, axis=None)),
         ("8-bit floats, E4M3", partial(to_small_float, mantissa=4, least=-6)),
@@ -175,6 +175,10 @@ def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
         for name in weights:
             yield Mistake(f"{name.rpartition('*.')[2]} is {verb} {what}", tensors={name: change}, rare=True)
         yield Mistake(f"the word embeddings are {verb} {what}", tensors={f"{WORD}.weight": change}, rare=True)
+        if what in ROUNDINGS or "int8, one scale" in what:
+            yield Mistake(
+                f"lm_head's decoder is {verb} {what}", {"lm_head": partial(narrow_decoder, way=way)}, rare=True
+            )
     for axis, what in ((-1, "each token"), (None, "the whole tensor")):
         for name, given in (("int8", symmetric_inputs), ("uint8 with a zero point", asymmetric_inputs)):
             for of_weights, ending in (
@@ -186,6 +190,12 @@ def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
                     f"the linear layers multiply in int8: inputs in {name} with a scale for {what}, {ending}",
                     {kind: through(way, kind) for kind in LINEARS}, scope="text" if axis else "batch",
                 )  # fmt: skip
+
+
+def narrow_decoder(f: Forward, name: str, way: Round) -> Array:
+    own = "lm_head.decoder.weight"
+    weight = f.weight(own if own in f.inputs.weights else f"{WORD}.weight")
+    return f["lm_head.layer_norm"] @ rounded(way)(f, own, weight).T + f.weight("lm_head.bias")
 
 
 def symmetric(w: Array, levels: int, axis: int | None, way: Round = np.rint) -> Array:
@@ -270,7 +280,14 @@ NF4 = np.array([
 
 
 def normal_float(w: Array) -> Array:
-    """The nearest of 16 quantiles of the normal distribution, times the largest magnitude: Dettmers et al. 2023."""
+    """The nearest of 16 quantiles of the normal distribution, times the largest magnitude: Dettmers et al. 2023.
+
+    As bitsandbytes does, in blocks of the whole matrix, which may begin in one row and end in the next.
+    """
+    return in_blocks(w.reshape(1, -1), 64, quantiles).reshape(w.shape)
+
+
+def quantiles(w: Array) -> Array:
     scale = np.abs(w).max(1, keepdims=True)
     scale = np.where(scale == 0, 1, scale)
     return NF4[np.searchsorted((NF4[1:] + NF4[:-1]) / 2, w / scale)] * scale
