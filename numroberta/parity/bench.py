@@ -52,7 +52,7 @@ from numroberta.parity.steps import LINEARS, Forward, Inputs, Mistake
 
 Array = NDArray[Any]
 SMALL = 20_000_000  # parameters
-SECONDS, SECONDS_OF_LARGE = 5.0, 60.0  # for the searches of a comparison, by the size of the model
+SECONDS, SECONDS_OF_LARGE = 4.0, 45.0  # for the searches of a comparison, by the size of the model
 LARGE = ("lm_head", f"lm_head{GRAD}", f"{WORD}.weight{GRAD}")  # not looked at after the first that differs
 NOUGHT = 1e3  # a gradient whose terms are so many times larger is rounding
 MOST_FURTHER = 3  # mistakes that are named besides the first
@@ -80,8 +80,8 @@ def compare(
         model: the weights, for the diagnosis; None: those that the reference was recorded with, if they can be found.
         rtol, atol: |mine − reference| ≤ atol + rtol · |reference| decides instead of the derived tolerance.
         names: from my names to the reference's; `{n}` in both stands for a number.
-        seconds: how long to look for a mistake; None: as much work, on any machine, as takes about 5 seconds for models
-            up to 20 million parameters and 60 for others.
+        seconds: how long to look for a mistake; None: as much work, on any machine, as takes about 4 seconds for models
+            up to 20 million parameters and 45 for others.
         progress: called now and then with a sentence on how far the search is.
 
     Raises:

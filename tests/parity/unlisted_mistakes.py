@@ -207,7 +207,10 @@ def plants():
         ),
         # Biases
         "bias once for each head": Plant(
-            "linear", "bias is 4 times", linear(lambda xw, b, p: xw + p.heads * b)("attention.output.dense"), **LAYER
+            "linear",
+            "bias.* once for each head",
+            linear(lambda xw, b, p: xw + p.heads * b)("attention.output.dense"),
+            **LAYER,
         ),
         "scale before the bias": Plant(
             "linear",

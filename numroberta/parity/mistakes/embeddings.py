@@ -133,6 +133,8 @@ def wrong_rows(inputs: Inputs) -> Iterator[Mistake]:
 
     for shift, what in ((1, "after"), (-1, "before")):
         yield Mistake(f"each word embedding is that of the id {what}", words(partial(np.add, shift)))
+        within = partial(within_table, shift=shift, rows=rows)
+        yield Mistake(f"each word embedding is that of the id {what}, within the table", words(within))
     yield Mistake(
         "each word embedding is that of another id: the ids are shifted by 3 (fairseq's special tokens)",
         words(lambda ids: ids + 3), rare=True,
@@ -157,6 +159,10 @@ def wrong_rows(inputs: Inputs) -> Iterator[Mistake]:
         )
     yield Mistake("the token-type embedding is zero", {TOKEN_TYPE: zero})
     yield Mistake("the position embedding is zero", {POSITION: zero})
+
+
+def within_table(ids: Array, shift: int, rows: int) -> Array:
+    return np.clip(ids + shift, 0, rows - 1)
 
 
 def in_columns(f: Forward, name: str, table: str, backwards: bool) -> Array:

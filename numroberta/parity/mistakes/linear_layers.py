@@ -79,6 +79,8 @@ def wrong_biases(inputs: Inputs) -> Iterator[Mistake]:
     for what, change, common in (
         ("is left out", np.zeros_like, True),
         ("is added twice", lambda b: 2 * b, True),
+        ("is added once for each head", lambda b: inputs.num_attention_heads * b, False),
+        ("is halved", lambda b: b / 2, False),
         ("is subtracted", lambda b: -b, False),
         ("is cut off: its second half is zero", lambda b: b * (np.arange(len(b)) < len(b) / 2), False),
         ("is cut off: its first half is zero", lambda b: b * (np.arange(len(b)) >= len(b) / 2), False),

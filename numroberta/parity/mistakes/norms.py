@@ -57,7 +57,7 @@ def root_mean_square(f: Forward, name: str, x: Array, eps: float, bias: bool = T
 
 
 def wrong_norms(inputs: Inputs) -> Iterator[Mistake]:
-    right = inputs.layer_norm_eps
+    right, width = inputs.layer_norm_eps, inputs.weights["embeddings.LayerNorm.bias"].size
     sentence = "the layer norm's epsilon is {}; the config's is {}"
     ways: list[tuple[str, Way]] = [
         (sentence.format(show(eps), show(right)), partial(normalize, eps=eps))
@@ -71,6 +71,7 @@ def wrong_norms(inputs: Inputs) -> Iterator[Mistake]:
          partial(normalize, eps=right, outside=True)),
         ("the layer norm divides by the unbiased standard deviation plus epsilon; it is √(biased variance + epsilon)",
          partial(normalize, eps=right, freedom=1, outside=True)),
+        ("the layer norm's squares are summed; they are averaged", partial(normalize, eps=right, freedom=width - 1)),
         ("the norm is RMSNorm: the mean is not subtracted", partial(root_mean_square, eps=right)),
         ("the norm is RMSNorm without a bias: the mean is not subtracted",
          partial(root_mean_square, eps=right, bias=False)),
