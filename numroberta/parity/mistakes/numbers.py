@@ -301,7 +301,8 @@ def to_small_float(values: Array, mantissa: int, least: int) -> Array:
 
 
 def dynamic_int8(f: Forward, name: str, x: Array, given: Round, of_weights: Round) -> Array:
-    return given(x) @ of_weights(f.weight(f"{name}.weight")).T + f.weight(f"{name}.bias")
+    weight = rounded(of_weights)(f, name, f.weight(f"{name}.weight"))
+    return rounded(given)(f, name, x) @ weight.T + f.weight(f"{name}.bias")
 
 
 def symmetric_inputs(x: Array, axis: int | None) -> Array:
