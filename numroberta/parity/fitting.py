@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from numroberta import textbook
 from numroberta.parity.mistakes.activations import clipped, cut_off, gelu_with_root, sigmoid, tanh_gelu
+from numroberta.parity.mistakes.embeddings import scaled_sum
 from numroberta.parity.mistakes.masks import added_to_padding, masked_softmax
 from numroberta.parity.mistakes.norms import NORMS, normalize
 from numroberta.parity.mistakes.places import place_of
@@ -36,6 +37,7 @@ from numroberta.parity.steps import (
 
 Array = NDArray[Any]
 
+FEWEST_CLIPPED = 3  # elements: fewer may be the largest by chance
 GRID = 13  # values that are tried first
 REFINED = 40  # steps of the golden section
 NEARLY_ONE = 1e-3  # a factor that is nearer to 1 says nothing
@@ -101,6 +103,10 @@ def families(kind: str) -> Iterator[Family]:
             ("the layer norm's variance is at least {}", of_least, 0.01, 100.0),
         ):
             yield Family(sentence, partial(norm_with, kind, way), low, high, right=float(way is of_count))
+    if kind == "embeddings":
+        for part in ("word", "position", "token_type"):
+            sentence = f"the {part.replace('_', '-')} embeddings are multiplied by {{}} in the sum"
+            yield Family(sentence, partial(embeddings_with, part), 0.02, 50, right=1.0)
     if kind in LINEARS:
         sentence = f"the weights of {place_of(kind)} are clipped to ±{{}} of the largest"
         yield Family(sentence, partial(clipped_weights, kind), 0.02, 1, right=1.0)
@@ -163,6 +169,10 @@ def of_least(f: Forward, name: str, x: Array, number: float) -> Array:
 def sum_with(kind: str, residual: bool, factor: float) -> Step:
     past, branch = (factor, 1.0) if residual else (1.0, factor)
     return lambda f, at: layer_norm(f, f"{at}.LayerNorm", past * RESIDUALS[kind](f, at) + branch * f[f"{at}.dense"])
+
+
+def embeddings_with(part: str, number: float) -> Step:
+    return lambda f, name: scaled_sum(f, name, **{part: number})
 
 
 def clipped_weights(kind: str, number: float) -> Step:
@@ -269,8 +279,12 @@ def scaled_or_clipped(name: str, expected: Array, value: Array, where: Array, cl
     factor = float(truth @ mine / max(truth @ truth, 1e-300))
     if abs(factor - 1) > close and np.sqrt(np.mean(np.square(mine - factor * truth))) <= abs(factor) * close * scale:
         return f"{kind_of(name).removeprefix('encoder.layer.*.')} is {factor:.6g} times what it should be"
-    limit = float(np.abs(mine).max(initial=0))
-    cut = np.abs(truth) > limit * (1 + close)
-    if cut.any() and np.sqrt(np.mean(np.square(mine - np.clip(truth, -limit, limit)))) <= close * scale:
-        return f"{kind_of(name).removeprefix('encoder.layer.*.')} is clipped to ±{limit:.4g}"
+    what = kind_of(name).removeprefix("encoder.layer.*.")
+    low, high = float(mine.min(initial=0)), float(mine.max(initial=0))
+    for bottom, top, how in ((-np.inf, high, f"at {high:.4g}"), (low, np.inf, f"at {low:.4g} from below"),
+                             (low, high, f"to {low:.4g} … {high:.4g}")):  # fmt: skip
+        cut = np.clip(truth, bottom, top)
+        some = np.count_nonzero(np.abs(truth - cut) > close * scale) >= FEWEST_CLIPPED
+        if some and np.sqrt(np.mean(np.square(mine - cut))) <= close * scale:
+            return f"{what} is clipped {f'to ±{high:.4g}' if abs(low + high) <= close * high else how}"
     return None

@@ -46,6 +46,10 @@ def capped(s):
     return 0.6 * np.tanh(s / 0.6)
 
 
+def half_positions(value, port, layer):
+    return value - port.acts["embeddings.position_embeddings"] / 2
+
+
 def unit_rows(value, port, table):
     return value / np.maximum(np.linalg.norm(value, axis=-1), 1e-9)[..., None]
 
@@ -300,6 +304,15 @@ def plants():
             **LAYER,
         ),
         "GELU's table": Plant("activations", "read from a table", from_dense(table), **LAYER),
+        "GELU without its negative part": Plant(
+            "activations",
+            "clipped at -?0 from below",
+            {"intermediate": everywhere(lambda v: np.maximum(v, 0))},
+            **LAYER,
+        ),
+        "half the positions": Plant(
+            "rows", "position embeddings are multiplied by 0.5 in the sum", {"_sum": half_positions}
+        ),
         "I-BERT": Plant("activations", "I-BERT", from_dense(parabola), **LAYER),
         "bias after GELU": Plant(
             "activations",
