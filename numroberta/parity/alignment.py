@@ -12,7 +12,7 @@ from numroberta.parity.files import Recording
 from numroberta.parity.layouts import arrangements
 from numroberta.parity.loss import NO_LABEL
 from numroberta.parity.measure import counted, distance
-from numroberta.parity.names import EMBEDDING, INPUT, LABELS, LOSS, POOLED, in_order, is_gradient, is_of_tensor
+from numroberta.parity.names import EMBEDDING, INPUT, LABELS, LOSS, POOLED, WORD, in_order, is_gradient, is_of_tensor
 
 Array = NDArray[Any]
 
@@ -103,7 +103,9 @@ def selections(
     count, width = mask.shape
     for wider in sorted(n for n in widths(reference, mine, shared) if n > mask.sum(1).max() and n != width):
         for left in (False, True):
-            yield list(range(count)), padded(mask, range(count), wider, left)
+            columns = padded(mask, range(count), wider, left)
+            if not tokens_in_padding(mine, columns):
+                yield list(range(count)), columns
     for i in range(count):
         yield [i], padded(mask, [i], int(mask[i].sum()), left=False)
         yield [i], padded(mask, [i], width, left=False)
@@ -111,6 +113,15 @@ def selections(
         rows = list(range(few))
         yield rows, padded(mask, rows, width, left=False)
         yield rows, padded(mask, rows, int(mask[rows].sum(1).max()), left=False)
+
+
+def tokens_in_padding(mine: Recording, columns: Array) -> bool:
+    """Whether mine has different word embeddings where it is said to have padding: those are tokens."""
+    words = mine.tensors.get(WORD)
+    if words is None or words.shape[:2] != columns.shape or words.ndim != 3:
+        return False
+    padding = words[columns == NOWHERE]
+    return bool(np.all(np.isfinite(padding)) and np.ptp(padding, axis=0).any())
 
 
 def padded(mask: Array, rows: Sequence[int], width: int, left: bool) -> Array:

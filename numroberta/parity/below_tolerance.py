@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.parity.budget import Budget
+from numroberta.parity.budget import Budget, price_of
 from numroberta.parity.measure import counted
 from numroberta.parity.names import in_order, kind_of, layer_of
+from numroberta.parity.search import products_of_steps
 from numroberta.parity.steps import Forward, Inputs, Mistake
 
 Array = NDArray[Any]
@@ -28,6 +29,7 @@ def hidden_mistake(
     the error e as ⟨e, d⟩ / ⟨d, d⟩ ≈ 1, many standard errors |e| / |d| away from 0.
     """
     best, surest = None, SURE
+    products = products_of_steps(inputs.weights)
     for name in sorted(known, key=in_order):
         before = {each: value for each, value in known.items() if in_order(each) < in_order(name)}
         sound = Forward(inputs, before)
@@ -42,7 +44,8 @@ def hidden_mistake(
                 continue
             if not mistake.kinds & kinds:
                 continue
-            budget.count(name)
+            work = inputs.input_ids.size * sum(products.get(kind_of(each), 0) for each in sound.computed)
+            budget.count(name, price_of(len(sound.computed), work))
             value = Forward(inputs, before, mistake).attempt(name)
             if value is None or value.shape != expected.shape:
                 continue

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PRICE_OF_STEP = 45e-6  # seconds, of calling a step
-PRICE_OF_PRODUCT = 3e-10  # of a multiplication and addition
+PRICE_OF_STEP = 60e-6  # seconds, of calling a step
+PRICE_OF_PRODUCT = 4e-10  # of a multiplication and addition
 PATIENCE = 4.0  # a slow or busy machine may take so many times as long
 
 

@@ -14,6 +14,7 @@ Array = NDArray[Any]
 
 RATES = (0.1, 0.05, 0.2, 0.3, 0.5, 0.15, 0.25, 0.4)
 MOST_DROPPED, LEAST_DROPPED = 0.7, 0.01
+LEAST_FACTOR = 1 / (1 - LEAST_DROPPED / 2)  # of the elements that are kept: zeros alone are no dropout
 CLOSE = 1e-4  # how far, relative, an element may be from what dropout makes of it
 
 
@@ -47,7 +48,7 @@ def of_values(value: Array, expected: Array) -> str | None:
         return None
     ratios = value[~dropped] / expected[~dropped]
     factor = float(np.median(ratios))
-    if np.mean(np.abs(ratios - factor) < CLOSE * abs(factor)) < 0.99 or factor < 1 - CLOSE:
+    if np.mean(np.abs(ratios - factor) < CLOSE * abs(factor)) < 0.99 or factor < LEAST_FACTOR:
         return None
     return f"{part:.0%} of the elements are 0, the others {factor:.3g} times as large (1 / (1 − {1 - 1 / factor:.2g}))"
 

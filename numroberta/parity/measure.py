@@ -47,9 +47,11 @@ def distance(value: Array, expected: Array, where: Array) -> float:
     """RMS of the difference over RMS of the expected values; infinite where shapes differ or a value is no number."""
     if value.shape != expected.shape:
         return np.inf
-    expected = expected[where]
+    value, expected = value[where], expected[where]
+    if not expected.any() and not value.any():
+        return 0.0
     with np.errstate(all="ignore"):
-        error = np.sqrt(np.mean(np.square(value[where] - expected)) / np.mean(np.square(expected)))
+        error = np.sqrt(np.mean(np.square(value - expected)) / np.mean(np.square(expected)))
     return float(error) if np.isfinite(error) else np.inf
 
 
@@ -94,10 +96,10 @@ def to_float16(values: Array) -> Array:
         return values.astype(np.float16).astype(values.dtype)
 
 
-def to_mantissa(values: Array, bits: int) -> Array:
+def to_mantissa(values: Array, bits: int, way: Callable[[Array], Array] = np.round) -> Array:
     """Rounded to the nearest number with so many bits of mantissa, the leading one included."""
     mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.round(mantissa * 2**bits) / 2**bits, exponent)
+    return np.ldexp(way(mantissa * 2**bits) / 2**bits, exponent)
 
 
 to_bfloat16 = partial(to_mantissa, bits=8)

@@ -63,7 +63,8 @@ def _explanation(diagnosis: Diagnosis, paint: Callable[[str, str], str]) -> str:
     since = some(list(diagnosis.since)) if diagnosis.since else "the token ids"
     if diagnosis.mistake is None:
         return f"no classic mistake explains it; computed from {since}, the step is off by {diagnosis.before:.1e}"
-    errors = f"{diagnosis.before:.1e} off as it should be, {diagnosis.after:.1e} with this mistake"
+    with_it = "read from its numbers" if diagnosis.after is None else f"{diagnosis.after:.1e} with this mistake"
+    errors = f"{diagnosis.before:.1e} off as it should be, {with_it}"
     lines = [paint(f"diagnosis: {_sentence(diagnosis)}", BOLD), f"  computed again from {since}: {errors}"]
     if diagnosis.others:
         lines.append(f"  the same numbers: {'; '.join(diagnosis.others[:2])}")

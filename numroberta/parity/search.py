@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numroberta.parity.another_mask import another_mask
 from numroberta.parity.budget import Budget, price_of
 from numroberta.parity.dropout import dropout_in
 from numroberta.parity.evidence import evidence
-from numroberta.parity.fitting import fitted, scaled_or_clipped
+from numroberta.parity.fitting import fitted, of_terms, scaled_or_clipped
 from numroberta.parity.layouts import show_ranges, whole_axes
 from numroberta.parity.measure import LARGEST_ERROR, counted, distance, hidden_alike
 from numroberta.parity.names import (
     AFTER_LAYERS,
-    IN_LAYERS,
     LAYER,
     SCORES,
     STATES,
@@ -28,6 +28,7 @@ from numroberta.parity.names import (
     layer_of,
     same_layer,
 )
+from numroberta.parity.narrow_step import narrow_step
 from numroberta.parity.screening import SKETCH, Screen, telling_text
 from numroberta.parity.steps import Forward, Inputs, Mistake
 
@@ -44,6 +45,7 @@ FEW_STEPS = 3  # on the way to a value: so short a way is computed for the whole
 AT_ONCE = 100  # mistakes that are tried before anything is concluded
 NEARLY_NOTHING_LEFT = 1 / 50  # what leaves so little of the error is the mistake, and no other is looked for
 LEFT_BY_TWO = 1 / 20  # two mistakes fit by chance more easily than one
+FEW_BY_CHANCE = 0.1  # the part of the elements that may be right in a token that is another
 FEWEST_DIFFERENT = 16  # elements: fewer fit some mistake by chance
 SLACK = 3.0  # one text may be so much worse explained than all together
 ENOUGH_FOR_PAIRS = 300  # mistakes whose effects are known before two of them are tried together
@@ -51,6 +53,7 @@ SHARED = 3.0  # how much cheaper many mistakes are side by side than one by one
 # Rounding cannot be computed again bit by bit: it is recognised if the error points the same way and has the same size.
 ROUNDING_LIKENESS = 0.5
 ROUNDING_SIZE = 1.7
+ROUNDING_LARGEST = 32  # units of the type: nothing that is further off is rounding
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Wrong:
 class Diagnosis:
     """The mistake that explains an activation, or None where no classic one does.
 
-    name: the activation.  before, after: its RMS relative error against the step as it should be, and with the mistake.
+    name: the activation.  before, after: its RMS relative error against the step as it should be, and with the mistake;
+    after is None where the mistake was read from the numbers and cannot be computed again.
     since: the activations from which both were computed.  where: the layers in which the mistake is made, if known.
     others: sentences of mistakes with the same numbers.
     """
@@ -74,7 +78,7 @@ class Diagnosis:
     name: str
     mistake: str | None
     before: float
-    after: float
+    after: float | None
     since: tuple[str, ...]
     where: str = ""
     others: tuple[str, ...] = ()
@@ -112,13 +116,14 @@ class Search:
         budget: Budget,
         made: tuple[Mistake, ...] = (),
     ):
-        wide = wrong.value.shape[1] if wrong.value.ndim == 3 and len(wrong.value) == len(inputs.input_ids) else 1
+        wide = wrong.value.shape[-2] if wrong.value.ndim > 2 and len(wrong.value) == len(inputs.input_ids) else 1
         self.inputs = replace(inputs, width=wide)
         self.catalogue, self.right, self.wrong, self.later = catalogue, right, wrong, later
         self.budget, self.made = budget, made
         self.region: Array | None = None  # where mine is compared, if not everywhere
-        width = np.sqrt(sum(tensor.size for name, tensor in inputs.weights.items() if layer_of(name) == 0))
-        self.products = float(width) ** 2 / len(IN_LAYERS)  # of a step and a token
+        # Of the attempt that is being made: the sound value, and where it has tokens.
+        self.expected, self.mask = wrong.value, inputs.attention_mask
+        self.products = products_of_steps(inputs.weights)
         self.last_output = f"encoder.layer.{inputs.layers - 1}.output"
 
     def diagnose(self) -> Diagnosis:
@@ -136,7 +141,8 @@ class Search:
     def attempt(self, known: Mapping[str, Array]) -> Diagnosis:
         """The search from these activations."""
         sound = Forward(self.inputs, known, *self.made)
-        expected = sound[self.wrong.name]
+        expected = self.expected = sound[self.wrong.name]
+        self.mask = sound.inputs.attention_mask
         before = self.error(sound, expected)
         since = tuple(sorted(sound.used, key=in_order))
         nothing = Diagnosis(self.wrong.name, None, before, before, since, made=self.made)
@@ -157,7 +163,7 @@ class Search:
                     break
             acceptable = self.acceptable(tries, before)
             if acceptable:
-                best, where, count = self.by_what_comes_later(known, [each.mistake for each in acceptable])
+                best, where, count, alike = self.by_what_comes_later(known, [each.mistake for each in acceptable])
                 certain = acceptable[0].error <= before * NEARLY_NOTHING_LEFT
                 if count == len(self.later) or (far and certain):
                     break
@@ -170,17 +176,16 @@ class Search:
                 break
         if acceptable:
             after = next(each.error for each in acceptable if each.mistake.sentence == best.sentence)
-            sentences = {each.mistake.sentence for each in acceptable}
             # The same mistake in one place only says nothing more.
-            others = {sentence for sentence in sentences if not sentence.startswith(best.sentence)}
+            others = {mistake.sentence for mistake in alike if not mistake.sentence.startswith(best.sentence)}
             return replace(
                 nothing, mistake=best.sentence, after=after, where=where, others=tuple(sorted(others)),
                 made=(*self.made, best),
             )  # fmt: skip
-        compared = counted(self.wrong.name, expected.shape, self.inputs.attention_mask != 0)
+        compared = counted(self.wrong.name, expected.shape, self.mask != 0)
         dropout = dropout_in(sound, self.wrong.name, self.wrong.value, compared)
         if dropout:
-            return replace(nothing, mistake=dropout)
+            return replace(nothing, mistake=dropout, after=None)
         rounding = self.rounding(sound, expected, known, nothing)
         if rounding or far:
             return rounding or nothing
@@ -202,10 +207,17 @@ class Search:
         if numbers and numbers[0][1] <= enough:
             mistake, after = numbers[0]
             return replace(nothing, mistake=mistake.sentence, after=after, made=(*self.made, mistake))
-        seen = scaled_or_clipped(name, expected, self.wrong.value, compared, self.wrong.tolerance)
-        seen = seen or evidence(sound, name, self.wrong.value, compared)
+        for terms in of_terms(sound, name, self.wrong.value, compared):
+            if (after := error(terms)) <= enough:
+                return replace(nothing, mistake=terms.sentence, after=after, made=(*self.made, terms))
+        seen = (
+            scaled_or_clipped(name, expected, self.wrong.value, compared, enough)
+            or narrow_step(sound, name, self.wrong.value, compared, nothing.before, self.wrong.tolerance)
+            or another_mask(sound, name, self.wrong.value, compared, enough)
+            or evidence(sound, name, self.wrong.value, compared)
+        )
         if seen:
-            return replace(nothing, mistake=seen, after=0.0)
+            return replace(nothing, mistake=seen, after=None)
         self.region, words = confined(self.wrong, expected, compared)
         part = self.attempt(known) if words else nothing
         self.region = None
@@ -293,8 +305,8 @@ class Search:
 
     def price(self, sound: Forward, first: tuple[int, int, int], tokens: int) -> float:
         """What it costs to compute the value of so many tokens again from this step on."""
-        steps = sum(in_order(name) >= first for name in sound.computed)
-        return price_of(steps, steps * tokens * self.products)
+        steps = [name for name in sound.computed if in_order(name) >= first]
+        return price_of(len(steps), tokens * sum(self.products.get(kind_of(name), 0) for name in steps))
 
     def matters(self, mistake: Mistake, sound: Forward) -> bool:
         """Whether the mistake changes anything that was computed on the way to the value."""
@@ -347,7 +359,18 @@ class Search:
         where = counted(self.wrong.name, expected.shape, forward.inputs.attention_mask != 0)
         if self.region is not None and self.region.shape == where.shape:
             where &= self.region
+        if forward.inputs.attention_mask is not self.mask and self.has_right_tokens(where):
+            return np.inf
         return distance(value, expected, where)
+
+    def has_right_tokens(self, without: Array) -> bool:
+        """Whether mine has right values where these places have none: no token is missing there."""
+        if not without.shape == self.expected.shape == self.wrong.value.shape:
+            return False
+        where = counted(self.wrong.name, without.shape, self.mask != 0) & ~without
+        value, expected = self.wrong.value[where], self.expected[where]
+        close = self.wrong.tolerance * np.sqrt(np.mean(np.square(expected))) if where.any() else 0
+        return bool(where.any() and np.mean(np.abs(value - expected) <= close) > FEW_BY_CHANCE)
 
     def sketch(self, values: Array) -> Array:
         """Some elements, always the same ones, of what is not padding."""
@@ -379,21 +402,27 @@ class Search:
             kinds = frozenset(kind for kind in kinds if kind.startswith(LAYER))  # a head's gradients may be right
         return any(same_layer(self.wrong.name, kind) in self.right for kind in kinds)
 
-    def by_what_comes_later(self, known: Mapping[str, Array], mistakes: list[Mistake]) -> tuple[Mistake, str, int]:
-        """The mistake that explains the most of what comes later, in which layers it is made, and how much that is."""
+    def by_what_comes_later(
+        self, known: Mapping[str, Array], mistakes: list[Mistake]
+    ) -> tuple[Mistake, str, int, list[Mistake]]:
+        """The mistake that explains the most of what comes later, in which layers it is made, how much that is, and all
+        that explain as much."""
         layer = layer_of(self.wrong.name)
         best, most, where = mistakes[0], -1, ""
+        alike: list[Mistake] = []
         for mistake in mistakes:
             count, further = self.explained(known, mistake)
             if count > most:
-                best, most, where = mistake, count, "in every layer" if further else ""
+                best, most, where, alike = mistake, count, "in every layer" if further else "", []
+            if count == most:
+                alike.append(mistake)
         in_layers = any(kind.startswith(LAYER) for kind in best.kinds)
         if layer is None or best.layer is not None or not in_layers:
-            return best, "" if best.layer is None else f"in layer {best.layer} only", most
+            return best, "" if best.layer is None else f"in layer {best.layer} only", most, alike
         count, further = self.explained(known, best.only_in(layer))
         if count > most:
-            return best.only_in(layer), f"in layer {layer} only" if further else "", count
-        return best, where, most
+            return best.only_in(layer), f"in layer {layer} only" if further else "", count, alike
+        return best, where, most, alike
 
     def explained(self, known: Mapping[str, Array], mistake: Mistake) -> tuple[int, bool]:
         """How many later values follow, up to the first that does not; whether the mistake is made again in them."""
@@ -418,6 +447,8 @@ class Search:
         best, likeness = None, ROUNDING_LIKENESS
         for mistake in self.catalogue:
             if mistake.unit is None or error is None or not self.matters(mistake, sound):
+                continue
+            if nothing.before > ROUNDING_LARGEST * mistake.unit:
                 continue
             value = self.with_mistakes(sound, known, mistake)
             if value is None or value[1].shape != expected.shape or not np.all(np.isfinite(value[1])):
@@ -468,6 +499,13 @@ class Search:
         best = pairs[min(same, key=lambda number: sorted(place[id(m)] for m in pairs[number])[::-1])]
         sentence = "two mistakes: " + "; and ".join(f"{m.sentence}{in_layer(m)}" for m in best)
         return replace(nothing, mistake=sentence, after=min(found)[0], made=(*self.made, *best))
+
+
+def products_of_steps(weights: Mapping[str, Array]) -> dict[str, int]:
+    """How many multiplications a kind of step takes for a token."""
+    matrices = {kind_of(name): weight.size for name, weight in weights.items() if weight.ndim == 2}
+    products = {name.removesuffix(".weight"): size for name, size in matrices.items() if "_embeddings" not in name}
+    return {**products, "lm_head": matrices[f"{WORD}.weight"]}
 
 
 def confined(wrong: Wrong, expected: Array, compared: Array) -> tuple[Array | None, str]:

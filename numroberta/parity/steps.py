@@ -226,17 +226,35 @@ def layer_norm(f: Forward, name: str, x: Array) -> Array:
 
 _ERF_STEP = 1 / 512
 _ERF_AT = np.array([math.erf(i * _ERF_STEP) for i in range(-3072, 3073)])  # from −6 to 6, where it is ±1
+_SLOPE_AT = 2 / np.sqrt(np.pi) * np.exp(-np.square(np.arange(-3072, 3073) * _ERF_STEP))
+
+
+_AT_ONCE = 16_384  # numbers that stay in the processor's cache on the way
 
 
 def erf(x: Array) -> Array:
-    """The error function to 3e-16, by its Taylor series at the nearest multiple of 1/512: a fast `textbook.erf`."""
+    """The error function to 3e-16: a fast `textbook.erf`."""
+    flat = np.ascontiguousarray(x, np.float64).ravel()
+    y = np.empty_like(flat)
+    for start in range(0, len(flat), _AT_ONCE):
+        y[start : start + _AT_ONCE] = _erf(flat[start : start + _AT_ONCE])
+    return y.reshape(np.shape(x))
+
+
+def _erf(x: Array) -> Array:
+    """Its Taylor series at the nearest multiple of 1/512, in place: an array the less is time the less."""
     x = np.clip(x, -6, 6)
-    places = np.rint(x / _ERF_STEP).astype(np.intp)
-    at = places * _ERF_STEP
-    h = x - at
-    slope = 2 / np.sqrt(np.pi) * np.exp(-at * at)
-    series = 1 + h * (-at + h * ((2 * at * at - 1) / 3 + h * at * (3 - 2 * at * at) / 6))
-    return np.asarray(_ERF_AT[places + 3072] + slope * h * series)
+    at = np.rint(x / _ERF_STEP)
+    places = at.astype(np.intp) + 3072
+    at *= _ERF_STEP
+    h, square = x - at, at * at
+    y = (3 - 2 * square) * at * h / 6
+    for term in ((2 * square - 1) / 3, -at, 1):
+        y += term
+        y *= h
+    y *= _SLOPE_AT[places]
+    y += _ERF_AT[places]
+    return y
 
 
 def exact_gelu(x: Array) -> Array:

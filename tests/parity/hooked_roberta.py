@@ -756,9 +756,9 @@ PLANTS = {
         {"attention.context": everywhere(lambda v: v[..., [*range(1, 6), 0, *range(6, v.shape[-1])]])},
     ),
     "random dense": Plant(
-        "linear", "random weights", weights=edit(r"attention.output.dense.weight", random_matrix), **LAYER
+        "linear", "other weights altogether", weights=edit(r"attention.output.dense.weight", random_matrix), **LAYER
     ),
-    "random decoder": Plant("heads", "random weights: not tied", {"_decoder": everywhere(random_matrix)}),
+    "random decoder": Plant("heads", "other weights altogether: not tied", {"_decoder": everywhere(random_matrix)}),
     "median": Plant("heads", "median", each_text(lambda x: np.median(x, 0))),
     "padding in the maximum": Plant("heads", "max, padding", {"sentence_embedding": lambda v, p, a: p.last.max(1)}),
     "centred vectors": Plant(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import random_model
 from hooked_roberta import AFTER_THE_LAST_STATE, PLANTS, SEEN_IN_VECTORS_ONLY
+from unlisted_mistakes import UNLISTED
 
 import numroberta
 from numroberta import parity
@@ -26,7 +27,7 @@ class Case:
         self.weights = {n: t.astype(np.float64) for n, t in self.model.checkpoint.tensors.items()}
 
     def port(self, *names, layer=None):
-        config, plants = self.model.config, [PLANTS[name] for name in names]
+        config, plants = self.model.config, [(PLANTS | UNLISTED)[name] for name in names]
         plant = hooked_roberta.Plant("", "")
         if plants:
             plant = plants[0]
@@ -58,6 +59,16 @@ FEW = list(PLANTS)[::4]  # what README's test command takes of them
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for name in PLANTS])
 def test_a_planted_mistake_is_named_from_all_activations(case, name):
     plant = PLANTS[name]
+    comparison = case.compare(case.port(name, layer=1 if plant.layered else None))
+    assert not comparison.alike
+    assert plant.words.search(said(comparison)), (said(comparison), comparison.remark)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if i % 3 == 0 else pytest.mark.slow) for i, n in enumerate(UNLISTED)]
+)
+def test_a_mistake_that_no_list_holds_is_read_from_the_numbers(case, name):
+    plant = UNLISTED[name]
     comparison = case.compare(case.port(name, layer=1 if plant.layered else None))
     assert not comparison.alike
     assert plant.words.search(said(comparison)), (said(comparison), comparison.remark)

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from numroberta.parity.names import OUTPUT_DENSE, WIDE, WIDE_DENSE, same_layer
+from numroberta.parity.names import ATTENTION, OUTPUT_DENSE, WIDE, WIDE_DENSE, same_layer
 from numroberta.parity.steps import (
     Array,
     Forward,
@@ -156,6 +156,7 @@ def approximations() -> Iterator[Mistake]:
         ("Winitzki's formula (0.147)", erf_of_winitzki),
         ("Winitzki's formula (0.140012)", partial(erf_of_winitzki, a=0.140012)),
         ("tanh(2x/√π)", tanh_erf),
+        ("I-BERT's parabola, clipped at 1.769", lambda x: 1 - 0.2888 * (np.minimum(x, 1.769) - 1.769) ** 2),
         ("tanh(1.202760580 x)", lambda x: np.tanh(1.202760580 * x)),
         *((f"{terms} terms of its Taylor series", partial(taylor_erf, terms=terms)) for terms in (3, 5, 8, 10)),
     )
@@ -218,6 +219,10 @@ def entry_below(x: Array, step: float) -> Array:
     return exact_gelu(np.floor(x / step) * step)
 
 
+def entry_of_half_steps(x: Array, step: float) -> Array:
+    return exact_gelu((np.rint(x / step - 0.5) + 0.5) * step)
+
+
 def between(x: Array, step: float) -> Array:
     below = np.floor(x / step)
     part = x / step - below
@@ -226,6 +231,7 @@ def between(x: Array, step: float) -> Array:
 
 TABLES: dict[str, Callable[[Array, float], Array]] = {
     "the nearest entry": nearest_of_table,
+    "the nearest entry, of which none is at 0": entry_of_half_steps,
     "the entry below": entry_below,
     "a line between": between,
 }
@@ -251,6 +257,11 @@ def misplaced() -> Iterator[Mistake]:
          OUTPUT_DENSE: lambda f, name: exact_gelu(linear(f, name, f[same_layer(name, WIDE)]))},
     )  # fmt: skip
     yield Mistake("GELU comes before the bias of the first feed-forward layer", {WIDE: bias_after_gelu})
+    yield Mistake(
+        "GELU comes before the bias of the first feed-forward layer, which is recorded without it",
+        {WIDE_DENSE: lambda f, name: linear(f, name, f[same_layer(name, ATTENTION)]) - f.weight(f"{name}.bias"),
+         WIDE: lambda f, name: exact_gelu(f[f"{name}.dense"]) + f.weight(f"{name}.dense.bias")},
+    )  # fmt: skip
 
 
 def bias_after_gelu(f: Forward, name: str) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from numroberta import textbook
 from numroberta.parity.names import CONTEXT, KEY, PROBS, QUERY, SCORES, VALUE, same_layer
-from numroberta.parity.steps import Array, Forward, Inputs, Mistake, Step, blocked, context, merge, scores
+from numroberta.parity.steps import Array, Forward, Inputs, Mistake, Step, blocked, context, merge, probs, scores
 
 
 def mistakes(inputs: Inputs) -> Iterator[Mistake]:
@@ -81,6 +81,12 @@ def wrong_heads(inputs: Inputs) -> Iterator[Mistake]:
         ("the heads are averaged", lambda c: np.broadcast_to(c.mean(1, keepdims=True), c.shape)),
     ):
         yield Mistake(sentence, {CONTEXT: partial(context_of_heads, change=step)})
+    for sentence, step in (
+        ("every head has the probabilities of the first one", lambda p: np.broadcast_to(p[:, :1], p.shape)),
+        ("every head has the mean of all heads' probabilities",
+         lambda p: np.broadcast_to(p.mean(1, keepdims=True), p.shape)),
+    ):  # fmt: skip
+        yield Mistake(sentence, {PROBS: partial(probs_of_heads, change=step)})
     for turn, which in ((1, "of the head before"), (-1, "of the next head")):
         for kind, whose in ((VALUE, "values"), (KEY, "keys")):
             yield Mistake(f"each head looks up the {whose} {which}", {
@@ -90,6 +96,10 @@ def wrong_heads(inputs: Inputs) -> Iterator[Mistake]:
         yield from one_head_for_all(shared, what)
     yield from another_count(inputs)
     yield from normalized_heads()
+
+
+def probs_of_heads(f: Forward, name: str, change: Callable[[Array], Array]) -> Array:
+    return change(probs(f, name))
 
 
 def of_another_head(f: Forward, name: str, kind: str, turn: int) -> Array:

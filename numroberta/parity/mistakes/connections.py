@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
 
 from numroberta.parity.names import (
     ATTENTION,
@@ -17,7 +20,19 @@ from numroberta.parity.names import (
     layer_of,
     same_layer,
 )
-from numroberta.parity.steps import Array, Forward, Inputs, Mistake, Step, exact_gelu, layer_norm, linear
+from numroberta.parity.steps import (
+    Array,
+    Forward,
+    Inputs,
+    Mistake,
+    Step,
+    blocked,
+    exact_gelu,
+    layer_norm,
+    linear,
+    merge,
+)  # fmt: skip
+from numroberta.textbook import softmax
 
 ENTERED = {QUERY: "the query", KEY: "the key", VALUE: "the value"}
 
@@ -132,7 +147,21 @@ def parallel_parts() -> Iterator[Mistake]:
     )
 
 
+def attended(f: Forward, name: str) -> Array:
+    """What the attention, its residual and its norm make of the layer's input."""
+    query, key, value = (f.split(linear(f, same_layer(name, kind), f.layer_input(name))) for kind in ENTERED)
+    s = np.where(blocked(f), -np.inf, query @ key.swapaxes(2, 3) / np.sqrt(query.shape[-1]))
+    y = linear(f, same_layer(name, f"{ATTENTION}.dense"), merge(softmax(s) @ value))
+    return layer_norm(f, same_layer(name, f"{ATTENTION}.LayerNorm"), f.layer_input(name) + y)
+
+
 def other_input_of_a_part() -> Iterator[Mistake]:
+    yield Mistake("the attention, with its residual and norm, is applied twice", entered_by(attended), scope="padding")
+    for turn, which in ((1, "before it"), (-1, "after it")):
+        yield Mistake(
+            f"key and value are those of the text {which} in the batch",
+            {kind: partial(of_another_text, turn=turn) for kind in (KEY, VALUE)}, scope="batch",
+        )  # fmt: skip
     for kind, whose in ENTERED.items():
         for what, entering in list(OTHER_INPUTS.items())[:3]:
             yield Mistake(
@@ -164,6 +193,10 @@ def other_input_of_a_part() -> Iterator[Mistake]:
             layer_norm(f, f"{name}.LayerNorm", f[same_layer(name, ATTENTION)] + f[f"{name}.dense"]))},
         rare=True,
     )  # fmt: skip
+
+
+def of_another_text(f: Forward, name: str, turn: int) -> Array:
+    return np.roll(linear(f, name, f.layer_input(name)), turn, 0)
 
 
 def reading(source: str) -> Step:

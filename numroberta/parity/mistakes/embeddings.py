@@ -49,7 +49,7 @@ def wrong_positions(inputs: Inputs) -> Iterator[Mistake]:
     for index in (0, 2, 3):
         if index != inputs.padding_idx:
             sentence = f"the padding index is {index} in the position ids; it is {inputs.padding_idx}"
-            yield positions(sentence, partial(position_ids_of, padding_idx=index))
+            yield positions(sentence, partial(position_ids_of, padding_idx=index), rare=index > 0)
     yield positions(
         "position ids go on from one text to the next; they start again in each", over_the_batch, scope="batch"
     )
@@ -58,8 +58,8 @@ def wrong_positions(inputs: Inputs) -> Iterator[Mistake]:
     )
     yield positions("position ids are those of a batch padded on the left", padded_on_the_left)
     yield positions("position ids run backwards, from the last token to the first", backwards)
-    yield positions(f"every position id is {first}", lambda f: np.full_like(f.inputs.input_ids, first))
-    yield positions("every position id is 0", lambda f: np.zeros_like(f.inputs.input_ids))
+    for index, what in {first: "", 0: "", inputs.padding_idx: ", that of padding"}.items():
+        yield positions(f"every position id is {index}{what}", partial(constant, index=index))
     yield positions("position ids are the token ids", lambda f: f.inputs.input_ids % positions_of(f), rare=True)
     for layout in ("interleaved", "halves"):
         sentence = f"positions are sinusoids, sines and cosines in {layout}; RoBERTa's are learned"
@@ -81,6 +81,10 @@ def place(f: Forward, start: int) -> Array:
 def token_place(f: Forward, start: int) -> Array:
     """The same, counting tokens only; 0 for padding."""
     return np.clip(position_ids(f) - (f.inputs.padding_idx + 1) + start, 0, positions_of(f) - 1)
+
+
+def constant(f: Forward, index: int) -> Array:
+    return np.full_like(f.inputs.input_ids, index)
 
 
 def position_ids_of(f: Forward, padding_idx: int) -> Array:
@@ -129,6 +133,8 @@ def wrong_rows(inputs: Inputs) -> Iterator[Mistake]:
 
     for shift, what in ((1, "after"), (-1, "before")):
         yield Mistake(f"each word embedding is that of the id {what}", words(partial(np.add, shift)))
+        within = partial(within_table, shift=shift, rows=rows)
+        yield Mistake(f"each word embedding is that of the id {what}, within the table", words(within))
     yield Mistake(
         "each word embedding is that of another id: the ids are shifted by 3 (fairseq's special tokens)",
         words(lambda ids: ids + 3), rare=True,
@@ -153,6 +159,10 @@ def wrong_rows(inputs: Inputs) -> Iterator[Mistake]:
         )
     yield Mistake("the token-type embedding is zero", {TOKEN_TYPE: zero})
     yield Mistake("the position embedding is zero", {POSITION: zero})
+
+
+def within_table(ids: Array, shift: int, rows: int) -> Array:
+    return np.clip(ids + shift, 0, rows - 1)
 
 
 def in_columns(f: Forward, name: str, table: str, backwards: bool) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 
 from numroberta import textbook
 from numroberta.arithmetic import POOLINGS
+from numroberta.parity.mistakes.norms import standardized
 from numroberta.parity.names import EMBEDDING, POOLED, WORD
 from numroberta.parity.steps import (
     STEPS,
@@ -68,6 +69,7 @@ def wrong_tokens() -> Iterator[Mistake]:
             ("the maximum over the tokens", partial(pooled_by, pooling="max")),
             ("the second token", lambda f: f.last[:, 1]),
             ("the last place, which may be padding", lambda f: f.last[:, -1]),
+            ("tanh of <s>", lambda f: np.tanh(f.last[:, 0])),
             ("the sum of the tokens", lambda f: (f.last * f.inputs.attention_mask[..., None]).sum(1)),
             ("<s> in the embeddings, not in the last hidden state", lambda f: f["embeddings"][:, 0]),
             ("<s> in the last hidden state but one", lambda f: f.hidden_state(-2)[:, 0]),
@@ -176,11 +178,6 @@ STATES_BEFORE_HEADS: dict[str, Callable[[Forward], Array]] = {
 }
 
 
-def standardized(f: Forward, x: Array) -> Array:
-    x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + f.inputs.layer_norm_eps)
-
-
 def wrong_masked_lm() -> Iterator[Mistake]:
     for what, state in STATES_BEFORE_HEADS.items():
         yield Mistake(
@@ -213,6 +210,7 @@ def wrong_masked_lm() -> Iterator[Mistake]:
         ("the rows of lm_head's decoder are shifted by one", decoded(rows=lambda f, n, t: np.roll(t, 1, 0))),
         ("the rows of lm_head's decoder are shifted by one, backwards",
          decoded(rows=lambda f, n, t: np.roll(t, -1, 0))),
+        ("lm_head's decoder is zero", decoded(rows=lambda f, n, t: np.zeros_like(t))),
         ("the rows of lm_head's decoder are in reverse", decoded(rows=lambda f, n, t: t[::-1])),
         ("lm_head's decoder is the transposed word embeddings",
          decoded(rows=lambda f, n, t: t.reshape(t.shape[::-1]).T)),

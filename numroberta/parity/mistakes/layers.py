@@ -13,6 +13,9 @@ BLOCKS = {  # parts of a layer whose tensors a loop over layers may take from th
     "attention": (f"{LAYER}.attention.",),
     "feed-forward": (f"{LAYER}.intermediate.", f"{LAYER}.output."),
     "query, key and value": (f"{LAYER}.attention.self.",),
+    "pair of layer norms": (f"{LAYER}.attention.output.LayerNorm.", f"{LAYER}.output.LayerNorm."),
+    "attention's layer norm": (f"{LAYER}.attention.output.LayerNorm.",),
+    "feed-forward's layer norm": (f"{LAYER}.output.LayerNorm.",),
 }
 
 
@@ -57,9 +60,19 @@ def borrowed_tensors(count: int) -> Iterator[Mistake]:
     def borrow(other: int) -> Callable[[Forward, str, Array], Array]:
         return lambda f, name, tensor: f.stored(name.replace(same_layer(name, LAYER), f"encoder.layer.{other}"))
 
+    def from_beside(step: int) -> Callable[[Forward, str, Array], Array]:
+        def change(f: Forward, name: str, tensor: Array) -> Array:
+            return borrow(min(max(int(name.split(".")[2]) + step, 0), count - 1))(f, name, tensor)
+
+        return change
+
     in_layers = [kind for kind in TENSORS if kind.startswith(LAYER)]
     for block, prefix in BLOCKS.items():
         kinds = [kind for kind in in_layers if kind.startswith(prefix)]
+        for step, whose in ((-1, "layer before"), (1, "next layer")):
+            yield Mistake(
+                f"the {block} has the weights of the {whose}", tensors=dict.fromkeys(kinds, from_beside(step))
+            )
         for other in range(count):
             sentence = f"the {block} has the weights of layer {other}"
             yield Mistake(sentence, tensors=dict.fromkeys(kinds, borrow(other)), rare=True)

@@ -13,14 +13,14 @@ from numroberta.parity.steps import LINEARS, Array, Forward, Inputs, Mistake, St
 
 
 def mistakes(inputs: Inputs) -> Iterator[Mistake]:
-    yield from wrong_weights()
+    yield from wrong_weights({tensor.shape[1] for tensor in inputs.weights.values() if tensor.ndim == 2})
     yield from wrong_biases(inputs)
     yield from exchanged_layers(inputs)
     yield from fused_matrices()
 
 
-def wrong_weights() -> Iterator[Mistake]:
-    for what, change, common in (
+def wrong_weights(widths: set[int]) -> Iterator[Mistake]:
+    ways: tuple[tuple[str, Callable[[Array], Array], bool], ...] = (
         ("is read as (in, out); it is stored as (out, in)", as_if_transposed, True),
         ("is stored transposed and read as it stands", lambda w: w.T.reshape(w.shape), False),
         ("has its rows (the outputs) in reverse", lambda w: w[::-1], False),
@@ -32,8 +32,22 @@ def wrong_weights() -> Iterator[Mistake]:
         ("has its sign turned", lambda w: -w, False),
         ("is zero", np.zeros_like, False),
         ("is added twice", lambda w: 2 * w, False),
-    ):  # fmt: skip
+        ("lacks its last input (column): the loop ends too early", lambda w: up_to(w, w.shape[1] - 1), False),
+        ("lacks its first input (column): the loop starts too late", lambda w: w * (np.arange(w.shape[1]) > 0), False),
+        *((f"lacks the inputs after the last multiple of {size} (the rest of a loop over blocks)",
+           partial(without_rest, size=size), False)
+          for size in (4, 8, 16, 32, 64, 128) if any(width % size for width in widths)),
+    )  # fmt: skip
+    for what, change, common in ways:
         yield from of_linears(f"the weight of {{}} {what}", "weight", change, common)
+
+
+def up_to(weight: Array, stop: int) -> Array:
+    return weight * (np.arange(weight.shape[1]) < stop)
+
+
+def without_rest(weight: Array, size: int) -> Array:
+    return up_to(weight, weight.shape[1] // size * size)
 
 
 def as_if_transposed(weight: Array) -> Array:
@@ -65,6 +79,8 @@ def wrong_biases(inputs: Inputs) -> Iterator[Mistake]:
     for what, change, common in (
         ("is left out", np.zeros_like, True),
         ("is added twice", lambda b: 2 * b, True),
+        ("is added once for each head", lambda b: inputs.num_attention_heads * b, False),
+        ("is halved", lambda b: b / 2, False),
         ("is subtracted", lambda b: -b, False),
         ("is cut off: its second half is zero", lambda b: b * (np.arange(len(b)) < len(b) / 2), False),
         ("is cut off: its first half is zero", lambda b: b * (np.arange(len(b)) >= len(b) / 2), False),
@@ -80,11 +96,26 @@ def wrong_biases(inputs: Inputs) -> Iterator[Mistake]:
         ("is the same for all outputs: its mean", lambda b: np.full_like(b, b.mean()), False),
     ):  # fmt: skip
         yield from of_linears(f"the bias of {{}} {what}", "bias", change, common)
+    for kind in LINEARS:
+        for sentence, way in (
+            ("the bias of {} runs along the tokens; it runs along the features", bias_along_tokens),
+            ("the outputs of {} are added up from token to token: the buffer is not cleared", added_up),
+        ):
+            yield Mistake(sentence.format(place_of(kind)), {kind: through(way, kind)}, rare=True)
     for heads in {4, 8, 16, inputs.num_attention_heads} - {0}:
         yield from of_linears(
             f"the bias of {{}} is interleaved by {heads}", "bias",
             partial(lambda b, heads: b.reshape(heads, -1).T.ravel() if len(b) % heads == 0 else b, heads=heads), False,
         )  # fmt: skip
+
+
+def bias_along_tokens(f: Forward, name: str, x: Array) -> Array:
+    bias = f.weight(f"{name}.bias")
+    return x @ f.weight(f"{name}.weight").T + bias[np.arange(x.shape[-2]) % len(bias)][:, None]
+
+
+def added_up(f: Forward, name: str, x: Array) -> Array:
+    return linear(f, name, x).cumsum(-2)
 
 
 def exchanged_layers(inputs: Inputs) -> Iterator[Mistake]:

@@ -11,10 +11,11 @@ import numpy as np
 from numroberta import textbook
 from numroberta.parity.mistakes.attention import probabilities
 from numroberta.parity.names import CONTEXT, KEY, PROBS, QUERY, SCORES, VALUE, same_layer
-from numroberta.parity.steps import Array, Forward, Inputs, Mistake, blocked, scores
+from numroberta.parity.steps import Array, Forward, Inputs, Mistake, Step, blocked, merge, scores
 
 NEVER = -1e300  # −∞ as far as float64 has it, so that a row of nothing else is still a softmax
 Hidden = Callable[[Forward, Array], Array]  # the pass and the scores -> what is added to them
+Sees = Callable[[Array, Array], Array]  # the numbers of two texts -> whether tokens of the first look at the second
 
 
 def mistakes(inputs: Inputs) -> Iterator[Mistake]:
@@ -94,10 +95,19 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
          lambda f, s: np.where(blocked(f), 0, textbook.softmax(s))),
     ):  # fmt: skip
         yield Mistake(sentence, {PROBS: partial(probabilities, way=way)}, scope="padding")
-    yield Mistake(
-        "texts see each other: the batch is packed without a mask between them",
-        {PROBS: packed_probs, CONTEXT: packed_context}, scope="batch",
-    )  # fmt: skip
+    for which, hidden in (("last", last_token), ("first", first_token)):
+        yield Mistake(
+            f"the value of the {which} token is not added to the context; the probabilities are right",
+            {CONTEXT: partial(context_without, hidden=hidden)}, scope="padding",
+        )  # fmt: skip
+    for sentence, sees in (
+        ("texts see each other: the batch is packed without a mask between them", lambda i, j: i + j >= 0),
+        ("each text sees the text before it too: the packed masks overlap", lambda i, j: (i - j) // 2 == 0),
+        ("each text sees the text after it too: the packed masks overlap", lambda i, j: (j - i) // 2 == 0),
+        ("each text sees all texts before it too: the packed masks are causal", lambda i, j: i >= j),
+    ):
+        steps: dict[str, Step] = {PROBS: partial(packed_probs, sees=sees), CONTEXT: partial(packed_context, sees=sees)}
+        yield Mistake(sentence, steps, scope="batch")
 
 
 def in_probs_or_scores(terms: Iterable[tuple[str, Hidden]], scope: Literal["padding", "batch"]) -> Iterator[Mistake]:
@@ -195,8 +205,13 @@ def alibi(f: Forward, s: Array) -> Array:
     return never(blocked(f)) - slopes * np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
 
 
-def packed(f: Forward, name: str) -> tuple[Array, Array]:
-    """Probabilities and values where every token of the batch is a key: (h, b·n, b·n), (h, b·n, k)."""
+def context_without(f: Forward, name: str, hidden: Callable[[Forward], Array]) -> Array:
+    probs = np.where(hidden(f), 0, f[same_layer(name, PROBS)])
+    return merge(probs @ f.split(f[same_layer(name, VALUE)]))
+
+
+def packed(f: Forward, name: str, sees: Sees) -> tuple[Array, Array]:
+    """Probabilities and values where tokens of other texts are keys, too: (h, b·n, b·n), (h, b·n, k)."""
 
     def side_by_side(kind: str) -> Array:
         parts = f.split(f[same_layer(name, kind)]).swapaxes(0, 1)  # (b, h, n, k) -> (h, b, n, k)
@@ -204,16 +219,18 @@ def packed(f: Forward, name: str) -> tuple[Array, Array]:
 
     query, key, value = (side_by_side(kind) for kind in (QUERY, KEY, VALUE))
     s = query @ key.swapaxes(1, 2) / np.sqrt(query.shape[-1])
-    return textbook.softmax(np.maximum(s + never(f.inputs.attention_mask.ravel() == 0), NEVER)), value
+    text = np.repeat(np.arange(len(f.inputs.attention_mask)), f.inputs.attention_mask.shape[1])
+    hidden = (f.inputs.attention_mask.ravel() == 0) | ~sees(text[:, None], text)
+    return textbook.softmax(np.maximum(s + never(hidden), NEVER)), value
 
 
-def packed_probs(f: Forward, name: str) -> Array:
+def packed_probs(f: Forward, name: str, sees: Sees) -> Array:
     b, n = f.inputs.attention_mask.shape
-    probs = packed(f, name)[0].reshape(-1, b, n, b, n)
+    probs = packed(f, name, sees)[0].reshape(-1, b, n, b, n)
     return probs[:, np.arange(b), :, np.arange(b)]  # (h, b, n, b, n) -> (b, h, n, n), each text's own
 
 
-def packed_context(f: Forward, name: str) -> Array:
+def packed_context(f: Forward, name: str, sees: Sees) -> Array:
     b, n = f.inputs.attention_mask.shape
-    probs, value = packed(f, name)
+    probs, value = packed(f, name, sees)
     return (probs @ value).transpose(1, 0, 2).reshape(b, n, -1)  # (h, b·n, k) -> (b, n, d)

@@ -57,7 +57,7 @@ def root_mean_square(f: Forward, name: str, x: Array, eps: float, bias: bool = T
 
 
 def wrong_norms(inputs: Inputs) -> Iterator[Mistake]:
-    right = inputs.layer_norm_eps
+    right, width = inputs.layer_norm_eps, inputs.weights["embeddings.LayerNorm.bias"].size
     sentence = "the layer norm's epsilon is {}; the config's is {}"
     ways: list[tuple[str, Way]] = [
         (sentence.format(show(eps), show(right)), partial(normalize, eps=eps))
@@ -71,6 +71,7 @@ def wrong_norms(inputs: Inputs) -> Iterator[Mistake]:
          partial(normalize, eps=right, outside=True)),
         ("the layer norm divides by the unbiased standard deviation plus epsilon; it is √(biased variance + epsilon)",
          partial(normalize, eps=right, freedom=1, outside=True)),
+        ("the layer norm's squares are summed; they are averaged", partial(normalize, eps=right, freedom=width - 1)),
         ("the norm is RMSNorm: the mean is not subtracted", partial(root_mean_square, eps=right)),
         ("the norm is RMSNorm without a bias: the mean is not subtracted",
          partial(root_mean_square, eps=right, bias=False)),
@@ -87,6 +88,9 @@ def wrong_norms(inputs: Inputs) -> Iterator[Mistake]:
           for groups in (2, 3, 4, 8, 16, 32)),
         ("the layer norm divides by the mean absolute deviation", divided_by_deviation),
         ("the layer norm's variance is the mean of the squares: the mean is not subtracted in it", uncentred),
+        ("the layer norm's mean and variance are those of the first token", partial(of_another_token, turn=None)),
+        ("the layer norm's mean and variance are those of the token before", partial(of_another_token, turn=1)),
+        ("the layer norm's mean and variance are those of the next token", partial(of_another_token, turn=-1)),
         ("the layer norm is applied twice", lambda f, name, x: layer_norm(f, name, layer_norm(f, name, x))),
     ]  # fmt: skip
     for what, way in ways:
@@ -140,6 +144,15 @@ def uncentred(f: Forward, name: str, x: Array) -> Array:
     return y * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
 
 
+def of_another_token(f: Forward, name: str, x: Array, turn: int | None) -> Array:
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    mean, variance = (
+        np.broadcast_to(of[..., :1, :], of.shape) if turn is None else np.roll(of, turn, -2) for of in (mean, variance)
+    )
+    y = (x - mean) / np.sqrt(variance + f.inputs.layer_norm_eps)
+    return y * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
+
+
 def within_heads(f: Forward, name: str, x: Array) -> Array:
     return within(f, name, x, f.inputs.num_attention_heads)
 
@@ -174,6 +187,9 @@ def wrong_norm_tensors() -> Iterator[Mistake]:
     yield from norms("the layer norm's weight and bias are swapped", weight=other_part, bias=other_part)
     yield from norms("the layer norm multiplies by 1 + its weight", weight=lambda f, name, t: 1 + t)
     yield from norms("the layer norm's weight is also its bias", bias=other_part, common=False)
+    yield from norms(
+        "the layer norm's weight multiplies its bias too", bias=lambda f, n, t: t * other_part(f, n, t), common=False
+    )
     yield from norms("the layer norm's bias is added twice", bias=lambda f, name, t: 2 * t, common=False)
     yield from norms("the layer norm's bias is subtracted", bias=lambda f, name, t: -t, common=False)
     yield from norms("the layer norm's weight is applied twice", weight=lambda f, name, t: t * t, common=False)
@@ -210,6 +226,11 @@ def wrong_norm_tensors() -> Iterator[Mistake]:
                 yield Mistake(sentence, tensors=tensors, rare=mine == "embeddings")
 
 
+def standardized(f: Forward, x: Array) -> Array:
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + f.inputs.layer_norm_eps)
+
+
 def other_part(f: Forward, name: str, tensor: Array) -> Array:
     """The bias of a norm for its weight, and the other way round."""
     prefix, _, part = name.rpartition(".")
@@ -232,6 +253,11 @@ def misplaced_norms(inputs: Inputs) -> Iterator[Mistake]:
             + layer_norm(f, f"{at}.LayerNorm", f[f"{at}.dense"])
         )
 
+    def normalized_branch(name: str) -> Step:
+        return lambda f, at: layer_norm(
+            f, f"{at}.LayerNorm", RESIDUALS[name](f, at) + standardized(f, f[f"{at}.dense"])
+        )
+
     def only_residual(name: str) -> Step:
         return lambda f, at: layer_norm(f, f"{at}.LayerNorm", RESIDUALS[name](f, at))
 
@@ -252,8 +278,10 @@ def misplaced_norms(inputs: Inputs) -> Iterator[Mistake]:
         ("the residual is subtracted", partial(times, past=-1, branch=1), False),
         ("the sublayer is subtracted from the residual", partial(times, past=1, branch=-1), False),
         ("the residual and the sublayer are averaged", partial(times, past=0.5, branch=0.5), False),
+        ("the sum of residual and sublayer is divided by √2", partial(times, past=2**-0.5, branch=2**-0.5), False),
         ("the layer norm is applied to the residual alone, before the sum", norm_of_input, False),
         ("the layer norm is applied to both terms, before the sum", norm_of_both, False),
+        ("the sublayer is normalized, without weights, before it is added", normalized_branch, False),
         ("the sublayer is left out: only the residual goes on", only_residual, True),
         *(
             (
@@ -304,8 +332,7 @@ def extra_norms() -> Iterator[Mistake]:
             return x
         if tensors:
             return layer_norm(f, tensors.replace(LAYER, ".".join(name.split(".")[:3])), x)
-        x = x - x.mean(-1, keepdims=True)
-        return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + f.inputs.layer_norm_eps)
+        return standardized(f, x)
 
     for what, tensors in (
         ("without weights", None),
@@ -344,6 +371,8 @@ def wrong_residuals() -> Iterator[Mistake]:
                   lambda f, at: f.layer_input(at) + f[same_layer(at, f"{ATTENTION}.dense")])  # fmt: skip
     yield carried(OUTPUT, "the sum of the layer's input and the attention's output",
                   lambda f, at: f.layer_input(at) + f[same_layer(at, ATTENTION)])  # fmt: skip
+    yield carried(OUTPUT, "the attention's output without its negative part (ReLU in place)",
+                  lambda f, at: np.maximum(f[same_layer(at, ATTENTION)], 0))  # fmt: skip
     yield carried(OUTPUT, "the embeddings; it is the attention's output", lambda f, at: f["embeddings"])
     yield carried(ATTENTION, "the embeddings; it is the layer's input", lambda f, at: f["embeddings"])
     yield carried(ATTENTION, "the value; it is the layer's input",

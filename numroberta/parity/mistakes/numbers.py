@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from numroberta.parity.measure import ROUNDINGS, UNITS, to_float16, to_tf32
+from numroberta.parity.measure import ROUNDINGS, UNITS, to_float16, to_mantissa, to_tf32
 from numroberta.parity.mistakes.norms import norms_everywhere_or_once
 from numroberta.parity.mistakes.places import steps_everywhere_or_once
 from numroberta.parity.names import CONTEXT, PROBS, SCORES, VALUE, WORD, same_layer
@@ -34,7 +34,7 @@ Round = Callable[[Array], Array]
 
 def mistakes(inputs: Inputs) -> Iterator[Mistake]:
     yield from narrow_products()
-    yield from quantized_weights()
+    yield from quantized_weights(inputs)
     yield from narrow_steps()
     yield from fast_functions()
     # Where nothing else says more: whole tensors or every step in 16 bits.
@@ -46,7 +46,8 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
 
 
 def rounded(way: Round) -> TensorChange:
-    return lambda f, name, tensor: way(tensor)
+    """In float32, as programs compute scales and quotients: another type rounds some ties the other way."""
+    return lambda f, name, tensor: way(tensor.astype(np.float32)).astype(np.float64)
 
 
 def rounded_step(way: Round, kind: str) -> Step:
@@ -103,7 +104,9 @@ def narrow_context(f: Forward, name: str, way: Round) -> Array:
     return merge(way(f[same_layer(name, PROBS)]) @ way(f.split(f[same_layer(name, VALUE)])))
 
 
-def quantized_weights() -> Iterator[Mistake]:
+def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
+    # Rows that are no multiples of 32 wide have smaller blocks.
+    sizes = (32, 64, 128) if inputs.weights["embeddings.LayerNorm.bias"].size % 32 == 0 else (8, 16, 24, 32, 64, 128)
     ways: tuple[tuple[str, Round], ...] = (
         ("int8, one scale for each tensor", partial(symmetric, levels=127, axis=None)),
         ("int8, one scale for each row (output)", partial(symmetric, levels=127, axis=1)),
@@ -114,22 +117,23 @@ def quantized_weights() -> Iterator[Mistake]:
         ("uint8 with a zero point, one for each row", partial(asymmetric, levels=255, axis=1)),
         ("uint8 from minimum to maximum, one range for each tensor", partial(min_max, levels=255, axis=None)),
         ("uint8 from minimum to maximum, one range for each row", partial(min_max, levels=255, axis=1)),
-        *((f"int8 in blocks of {size} (as Q8_0)", partial(in_blocks, size=size, way=INT8)) for size in (32, 64, 128)),
+        *((f"int8 in blocks of {size} (as Q8_0)", partial(in_blocks, size=size, way=INT8)) for size in sizes),
         *((f"4 bits in blocks of {size}, −7 to 7", partial(in_blocks, size=size, way=INT4))
-          for size in (16, 32, 64, 128)),
+          for size in sorted({16, *sizes})),
         *((f"4 bits in blocks of {size}, −8 to 7 (as Q4_0)", partial(in_blocks, size=size, way=q4_0))
-          for size in (32, 64, 128)),
+          for size in sizes),
         *((f"4 bits in blocks of {size}, minimum and scale (as Q4_1)",
-           partial(in_blocks, size=size, way=partial(min_max, levels=15, axis=1))) for size in (32, 64, 128)),
+           partial(in_blocks, size=size, way=partial(min_max, levels=15, axis=1))) for size in sizes),
         *((f"4 bits with a zero point in blocks of {size}",
-           partial(in_blocks, size=size, way=partial(asymmetric, levels=15, axis=1))) for size in (32, 64, 128)),
-        ("4-bit NormalFloat in blocks of 64 (NF4)", partial(in_blocks, size=64, way=normal_float)),
+           partial(in_blocks, size=size, way=partial(asymmetric, levels=15, axis=1))) for size in sizes),
+        ("4-bit NormalFloat in blocks of 64 (NF4)", normal_float),
         ("4 bits, one scale for each row", partial(symmetric, levels=7, axis=1)),
         ("4 bits, one scale for each tensor", partial(symmetric, levels=7, axis=None)),
         ("8-bit floats, E4M3", partial(to_small_float, mantissa=4, least=-6)),
         ("8-bit floats, E5M2", partial(to_small_float, mantissa=3, least=-14)),
-        ("TF32", to_tf32),
         *ROUNDINGS.items(),
+        ("bfloat16, cut off and not rounded", partial(to_mantissa, bits=8, way=np.trunc)),
+        ("TF32", to_tf32),
     )  # fmt: skip
     ways += tuple(
         (f"{bits} bits in blocks of 32, −{levels} to {top}, with scales in float16{how}",
@@ -164,17 +168,34 @@ def quantized_weights() -> Iterator[Mistake]:
     for what, way in ways:
         change = rounded(way)
         weights = [f"{kind}.weight" for kind in LINEARS]
-        verb = "rounded to" if what in ("TF32", *ROUNDINGS) else "quantized to"
+        verb = "rounded to" if what.startswith(("TF32", *ROUNDINGS)) else "quantized to"
         yield Mistake(f"the weights of the linear layers are {verb} {what}", tensors=dict.fromkeys(weights, change))
         with_table = dict.fromkeys([*weights, f"{WORD}.weight"], change)
         yield Mistake(f"the weights of the linear layers and the word embeddings are {verb} {what}", tensors=with_table)
         for name in weights:
             yield Mistake(f"{name.rpartition('*.')[2]} is {verb} {what}", tensors={name: change}, rare=True)
         yield Mistake(f"the word embeddings are {verb} {what}", tensors={f"{WORD}.weight": change}, rare=True)
-    for rows, what in ((True, "each token"), (False, "the whole tensor")):
-        int8: dict[str, Step] = {kind: through(partial(dynamic_int8, rows=rows), kind) for kind in LINEARS}
-        yield Mistake(f"the linear layers multiply in int8: inputs with a scale for {what}, weights for each row", int8,
-                      scope="text" if rows else "batch")  # fmt: skip
+        if what in ROUNDINGS or "int8, one scale" in what:
+            yield Mistake(
+                f"lm_head's decoder is {verb} {what}", {"lm_head": partial(narrow_decoder, way=way)}, rare=True
+            )
+    for axis, what in ((-1, "each token"), (None, "the whole tensor")):
+        for name, given in (("int8", symmetric_inputs), ("uint8 with a zero point", asymmetric_inputs)):
+            for of_weights, ending in (
+                (by_row, "weights with a scale for each row"), (by_tensor, "weights with one scale"),
+                (as_they_are, "weights as they are"),
+            ):  # fmt: skip
+                way = partial(dynamic_int8, given=partial(given, axis=axis), of_weights=of_weights)
+                yield Mistake(
+                    f"the linear layers multiply in int8: inputs in {name} with a scale for {what}, {ending}",
+                    {kind: through(way, kind) for kind in LINEARS}, scope="text" if axis else "batch",
+                )  # fmt: skip
+
+
+def narrow_decoder(f: Forward, name: str, way: Round) -> Array:
+    own = "lm_head.decoder.weight"
+    weight = f.weight(own if own in f.inputs.weights else f"{WORD}.weight")
+    return f["lm_head.layer_norm"] @ rounded(way)(f, own, weight).T + f.weight("lm_head.bias")
 
 
 def symmetric(w: Array, levels: int, axis: int | None, way: Round = np.rint) -> Array:
@@ -259,7 +280,14 @@ NF4 = np.array([
 
 
 def normal_float(w: Array) -> Array:
-    """The nearest of 16 quantiles of the normal distribution, times the largest magnitude: Dettmers et al. 2023."""
+    """The nearest of 16 quantiles of the normal distribution, times the largest magnitude: Dettmers et al. 2023.
+
+    As bitsandbytes does, in blocks of the whole matrix, which may begin in one row and end in the next.
+    """
+    return in_blocks(w.reshape(1, -1), 64, quantiles).reshape(w.shape)
+
+
+def quantiles(w: Array) -> Array:
     scale = np.abs(w).max(1, keepdims=True)
     scale = np.where(scale == 0, 1, scale)
     return NF4[np.searchsorted((NF4[1:] + NF4[:-1]) / 2, w / scale)] * scale
@@ -272,10 +300,29 @@ def to_small_float(values: Array, mantissa: int, least: int) -> Array:
     return np.rint(values / step) * step
 
 
-def dynamic_int8(f: Forward, name: str, x: Array, rows: bool) -> Array:
-    scale = np.abs(x).max(-1 if rows else None, keepdims=True) / 127
-    x = np.rint(x / np.where(scale == 0, 1, scale)) * scale
-    return x @ symmetric(f.weight(f"{name}.weight"), 127, 1).T + f.weight(f"{name}.bias")
+def dynamic_int8(f: Forward, name: str, x: Array, given: Round, of_weights: Round) -> Array:
+    weight = rounded(of_weights)(f, name, f.weight(f"{name}.weight"))
+    return rounded(given)(f, name, x) @ weight.T + f.weight(f"{name}.bias")
+
+
+def symmetric_inputs(x: Array, axis: int | None) -> Array:
+    scale = np.abs(x).max(axis, keepdims=True) / 127
+    return np.rint(x / np.where(scale == 0, 1, scale)) * scale
+
+
+def asymmetric_inputs(x: Array, axis: int | None) -> Array:
+    """ONNX Runtime's DynamicQuantizeLinear."""
+    low, high = np.minimum(x.min(axis, keepdims=True), 0), np.maximum(x.max(axis, keepdims=True), 0)
+    scale = np.where(high == low, 1, (high - low) / 255)
+    zero = np.rint(-low / scale)
+    return (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
+
+
+by_row, by_tensor = partial(symmetric, levels=127, axis=1), partial(symmetric, levels=127, axis=None)
+
+
+def as_they_are(w: Array) -> Array:
+    return w
 
 
 def narrow_steps() -> Iterator[Mistake]:
