@@ -79,9 +79,6 @@ def test_each_module_imports_no_third_party_module_at_its_top_but_numpy_and_its_
     assert packages - set(sys.stdlib_module_names) <= {"numroberta", "numpy", *own}
 
 
-<<<<<<< HEAD
-@pytest.mark.slow
-=======
 def test_what_messages_tell_to_install_is_an_extra_of_this_package_or_another_package():
     """`numroberta[serve]` is right in a clone's environment, too: pip adds the extra to what is installed there."""
     project = (ROOT / "pyproject.toml").read_text("utf-8").partition("[project.optional-dependencies]")[2]
@@ -96,7 +93,7 @@ def test_what_messages_tell_to_install_is_an_extra_of_this_package_or_another_pa
         assert "." not in what, what  # `.[serve]` is right in a clone only
 
 
->>>>>>> front
+@pytest.mark.slow
 def test_the_wheel_has_the_model_the_types_the_licence_and_no_tests(built):
     wheel, _ = built
     names = zipfile.ZipFile(wheel).namelist()
