@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -244,7 +245,8 @@ class Search:
         for rare in (False, True):
             mistakes = [mistake for mistake in possible if mistake.rare == rare]
             if far:
-                yield [mistake for mistake in mistakes if mistake.unit is None and not mistake.of_numbers]
+                plain = [mistake for mistake in mistakes if mistake.unit is None and not mistake.of_numbers]
+                yield by_turns(plain, [first[id(mistake)] for mistake in plain])
                 yield [mistake for mistake in mistakes if mistake.unit is not None or mistake.of_numbers]
                 in_layers = [m for m in mistakes if any(kind.startswith(LAYER) for kind in m.kinds)]
                 for of_numbers in (False, True):
@@ -521,6 +523,14 @@ def confined(wrong: Wrong, expected: Array, compared: Array) -> tuple[Array | No
             region &= inside.reshape(-1, *[1] * (expected.ndim - 1 - axis))
             words.append(f"{what} {show_ranges(here)}")
     return (region, ", ".join(words)) if words and differs.sum() >= FEWEST_DIFFERENT else (None, "")
+
+
+def by_turns(mistakes: Sequence[Mistake], places: Sequence[tuple[int, int, int]]) -> list[Mistake]:
+    """The first mistake of each place, then the second of each, …: the likeliest of all parts come early."""
+    groups: dict[tuple[int, int, int], list[Mistake]] = {}
+    for mistake, place in zip(mistakes, places, strict=True):
+        groups.setdefault(place, []).append(mistake)
+    return [mistake for turn in zip_longest(*groups.values()) for mistake in turn if mistake]
 
 
 def changed_places(order: Sequence[int], layers: int) -> list[int]:

@@ -228,6 +228,10 @@ def wrong_masked_lm() -> Iterator[Mistake]:
 
 def wrong_logits() -> Iterator[Mistake]:
     """What is called logits is a function of them."""
+    for kind in ("lm_head", "classifier", "qa_outputs"):  # of which every token has some
+        for turn, which in ((1, "token before"), (-1, "next token")):
+            step = then(partial(np.roll, shift=turn, axis=1))
+            yield Mistake(f"what {LOGITS[kind]} gives are the logits of the {which}", {kind: step}, scope="padding")
     for kind, whose in LOGITS.items():
         for what, way in (
             ("probabilities (softmax)", textbook.softmax),
