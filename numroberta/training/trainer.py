@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from numroberta.arithmetic import normalize, schedule
 from numroberta.checkpoint import DECODER, HEADS, MASKED_LM, POOLER, SEQUENCE, Checkpoint, RobertaConfig
 from numroberta.training.dropout import Dropout
+from numroberta.training.muon import Muon
 from numroberta.training.network import Network
 from numroberta.training.optimizer import AdamW
 from numroberta.training.step import Step, Text
@@ -36,6 +37,7 @@ class Trainer:
         frozen: So many layers, and the embeddings, stay as they are; None: nothing does.
         checkpointing: Keep the layers' inputs only and compute the rest again: less memory, a third more time.
         weight_decay, max_norm, betas: See `AdamW`.
+        muon: The matrices of layers and heads learn by `Muon`: for a model that begins with random ones.
         seed: Of a new head and of dropout.
     """
 
@@ -52,6 +54,7 @@ class Trainer:
         weight_decay: float = 0.01,
         max_norm: float | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
+        muon: bool = False,
         seed: int = 0,
     ):
         self.task, self.dropout, self.seed, self.max_norm = task, dropout, seed, max_norm
@@ -70,7 +73,7 @@ class Trainer:
             checkpointing=checkpointing,
         )
         self.tasks = 0  # that this step has learnt
-        self.optimizer = AdamW(
+        self.optimizer = (Muon if muon else AdamW)(
             self.tensors,
             names,
             betas=betas,

@@ -80,10 +80,17 @@ def initial_tensors(config: RobertaConfig, words: Array, frequencies: Array, see
     tensors["embeddings.token_type_embeddings.weight"][...] = shared
     tensors["embeddings.position_embeddings.weight"] *= 0.1
     last = f"encoder.layer.{config.num_hidden_layers - 1}.output.LayerNorm.bias"
-    tensors[last] -= shared / shared.std()
+    tensors[last] -= frequencies @ normal(tensors[WORDS] + shared)  # so that the mean over the corpus is zero
     tensors["lm_head.dense.weight"] = np.eye(config.hidden_size, dtype=np.float32)
     tensors["lm_head.bias"] = np.log(frequencies) - np.log(frequencies).mean()
     return {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
+
+
+def normal(x: Array) -> Array:
+    """A layer norm without gain and bias, (rows, hidden) -> same."""
+    x = x - x.mean(axis=1, keepdims=True)
+    y: Array = x / x.std(axis=1, keepdims=True)
+    return y
 
 
 def write_tokenizer(folder: Path, tokenizer: TokenizersTokenizer) -> None:

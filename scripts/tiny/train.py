@@ -143,14 +143,14 @@ class Data:
         badly = [typed_badly(text, rng) if rng.random() < options.typed_badly else text for text in texts]
         self.texts = [np.array(encoding.ids, np.int32)[:LONGEST] for encoding in self.tokenizer.encode_batch(badly)]
 
-        counts = np.bincount(np.concatenate(self.lines), minlength=VOCAB) + 0.5
+        counts = np.bincount(np.concatenate(self.lines), minlength=self.tokenizer.get_vocab_size()) + 0.5
         self.frequencies = (counts / counts.sum()).astype(np.float32)
-        self.mask = VOCAB - 1
+        self.mask = self.tokenizer.get_vocab_size() - 1  # <mask> is the last entry
         start = work / "start"
         if not start.exists():
-            pieces = [self.tokenizer.decode([i], skip_special_tokens=False) for i in range(VOCAB)]
+            pieces = [self.tokenizer.decode([i], skip_special_tokens=False) for i in range(len(counts))]
             words = word_embeddings(teacher, pieces, self.frequencies, axes)
-            config = RobertaConfig.from_dict(SIZES)
+            config = RobertaConfig.from_dict(SIZES | {"vocab_size": len(counts)})
             tensors = initial_tensors(config, words, self.frequencies, options.seed)
             write_student(start, tensors, config, self.tokenizer, "float32")
         self.start = start
@@ -182,6 +182,7 @@ class Run:
             betas=(0.9, 0.98),
             weight_decay=options.weight_decay,
             max_norm=1.0,
+            muon=options.muon,
             seed=options.seed,
         )
         self.distill = Distill(options.temperature, options.similarity)
@@ -214,6 +215,7 @@ class Run:
 
     def measure(self, tensors: dict[str, Array], folder: Path) -> dict[str, float]:
         """What the model with these weights, in float16, can do; it is written to `folder`."""
+        folder.parent.mkdir(exist_ok=True)
         write_student(folder, tensors, self.trainer.config, self.data.tokenizer, "float16")
         encoder = numroberta.load(folder)
         top1, top5, _ = masked_accuracy(encoder, self.data.held, 0)
@@ -222,62 +224,86 @@ class Run:
             row["sts_dev"] = sts_spearman(encoder, self.options.sts)
         return row
 
-    def train(self, steps: int | None, log: Any) -> dict[str, Array]:
-        """Learn until stopped; or so many steps while the rate falls to zero: -> the mean weights of the last third."""
+    def train(self, log: Log) -> None:
+        """Learn at a constant rate, writing the state now and then, until stopped."""
         options, state = self.options, self.state
-        first = state.step
-        last: list[tuple[float, float, int]] = []
-        saved = started = time.monotonic()
-        mean = {name: np.zeros_like(array) for name, array in self.trainer.tensors.items()} if steps else {}
-        averaged = 0
+        saved = time.monotonic()
+        stopped: list[int] = []
+        handlers = {
+            number: signal.signal(number, lambda number, _: stopped.append(number))
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
-            while steps is None or state.step < first + steps:
-                done = state.step - first
-                falling = 1.0 if steps is None else (steps - done) / (steps + 1)
-                last.append(self.learn(options.rate * min(1.0, (state.step + 1) / options.warmup) * falling))
-                if steps and done >= steps * 2 // 3:
-                    averaged += 1
-                    for name, array in self.trainer.tensors.items():
-                        mean[name] += (array - mean[name]) / averaged
-                if steps is None and time.monotonic() - saved > SAVED:
+            while not stopped and (options.steps is None or state.step < options.steps):
+                log.add(self.learn(options.rate * min(1.0, (state.step + 1) / options.warmup)))
+                row = {}
+                if state.step % options.measure_every == 0:
+                    row = self.measure(
+                        self.trainer.tensors, options.work / "models" / f"{state.step}-{time.time():.0f}"
+                    )
+                log.say(state.step, row)
+                if time.monotonic() - saved > SAVED:
                     self.store.save(self.trainer, state)
                     saved = time.monotonic()
-                if state.step % SHOWN == 0:
-                    masks, vectors, tokens = np.array(last).T
-                    row = {"step": state.step, "mlm": masks.mean(), "vectors": vectors.mean()}
-                    row["tokens_per_s"] = tokens.sum() / (time.monotonic() - started)
-                    if steps is None and state.step % options.measure_every == 0:
-                        row |= self.measure(self.trainer.tensors, new_name(options.work / "models", state.step))
-                    say(row, log)
-                    last, started = [], time.monotonic()
-        except KeyboardInterrupt:
-            if steps is None:
-                self.store.save(self.trainer, state)
-            raise SystemExit(f"stopped after step {state.step}") from None
-        return mean
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        self.store.save(self.trainer, state)
+
+    def finish(self, steps: int, log: Log) -> dict[str, float]:
+        """Learn so many steps more while the rate falls to zero; write the mean weights of their last third."""
+        rate = self.options.rate * min(1.0, (self.state.step + 1) / self.options.warmup)
+        mean = {name: np.zeros_like(array) for name, array in self.trainer.tensors.items()}
+        averaged = 0
+        for step in range(steps):
+            log.add(self.learn(rate * (steps - step) / (steps + 1)))
+            log.say(self.state.step)
+            if step >= steps * 2 // 3:
+                averaged += 1
+                for name, array in self.trainer.tensors.items():
+                    mean[name] += (array - mean[name]) / averaged
+        return self.measure(mean, self.options.export)
 
 
-def new_name(folder: Path, step: int) -> Path:
-    folder.mkdir(exist_ok=True)
-    return folder / f"{step}-{int(time.time())}"
+class Log:
+    """A line for every SHOWN steps and every measurement: on the screen, and as JSON in a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.losses: list[tuple[float, float, int]] = []
+        self.started = time.monotonic()
+
+    def add(self, losses: tuple[float, float, int]) -> None:
+        """Of one step, see `Run.learn`."""
+        self.losses.append(losses)
+
+    def say(self, step: int, measured: dict[str, float] | None = None) -> None:
+        if step % SHOWN and not measured:
+            return
+        row: dict[str, float] = {"step": step, **(measured or {})}
+        if self.losses:
+            masks, vectors, tokens = np.array(self.losses).T
+            row |= {"mlm": masks.mean(), "vectors": vectors.mean()}
+            row["tokens_per_s"] = tokens.sum() / (time.monotonic() - self.started)
+        line = json.dumps({name: round(float(value), 4) for name, value in row.items()})
+        print(time.strftime("%H:%M:%S"), line, flush=True)
+        with self.path.open("a") as file:
+            print(line, file=file)
+        self.losses, self.started = [], time.monotonic()
 
 
-def say(row: dict[str, Any], log: Any) -> None:
-    line = json.dumps({name: round(float(value), 4) for name, value in row.items()})
-    print(time.strftime("%H:%M:%S"), line, flush=True)
-    print(line, file=log, flush=True)
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="folder of plain text, one line a text")
-    parser.add_argument("--teacher", type=Path, required=True, help="folder of a sentence encoder")
+    parser.add_argument("--teacher", required=True, help="a sentence encoder: its folder, or a name")
     parser.add_argument("--work", type=Path, required=True, help="folder of the run: caches, state, log")
     parser.add_argument("--sts", type=Path, help="sts-dev.csv, to watch and never to train on")
+    parser.add_argument("--steps", type=int, help="stop after so many steps of the run; without it, never")
     parser.add_argument("--finish", type=int, metavar="STEPS", help="end in so many steps, and write the model")
     parser.add_argument("--export", type=Path, help="the new folder of the finished model")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--warmup", type=int, default=50, help="steps in which the rate rises")
+    parser.add_argument("--muon", action="store_true", help="Muon for the matrices")
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--weight", type=float, default=8.0, help="of the vectors' loss")
     parser.add_argument("--temperature", type=float, default=0.05)
@@ -290,16 +316,17 @@ def main() -> None:
     parser.add_argument("--measure-every", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.finish and not options.export:
         parser.error("--finish needs --export, a folder that is not there yet")
     options.work.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = Run(options)
-    with (options.work / "log.jsonl").open("a") as log:
-        tensors = run.train(options.finish, log)
-        if options.finish:
-            say({"step": run.state.step} | run.measure(tensors, options.export), log)
+    log = Log(options.work / "log.jsonl")
+    if options.finish:
+        scores = run.finish(options.finish, log)
+        log.say(run.state.step, scores)
+    else:
+        run.train(log)
 
 
 if __name__ == "__main__":
