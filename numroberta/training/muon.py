@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from numroberta.training.optimizer import AdamW, decays
 Array = NDArray[Any]
 
 MOMENTUM = 0.95
-LENGTH = 0.2  # the root mean square of what AdamW adds to a weight, divided by the learning rate
 # A polynomial that brings singular values near to 1 when it is applied again and again.
 QUINTIC = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
@@ -23,10 +22,18 @@ ITERATIONS = 5
 class Muon(AdamW):
     """Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon) for the matrices of the layers and of heads.
 
-    An update U Vᵀ is as long in each of a matrix's directions, whatever singular values its momentum U S Vᵀ has.  It is
-    scaled to the length of AdamW's (Liu et al. 2025), so that one learning rate and one decay serve both.  For a model
-    that is trained from nothing; a fine-tuned one gains little.
+    An update U Vᵀ is as long in each of a matrix's directions, whatever singular values its momentum U S Vᵀ has.  For a
+    model that is trained from nothing; a fine-tuned one gains little.
+
+    length: the root mean square of what is added to a matrix, in learning rates.  0.2 is about AdamW's, so that one
+        rate serves both (Liu et al. 2025); tables that begin well want a lower one than random matrices.
     """
+
+    def __init__(
+        self, tensors: MutableMapping[str, Array], names: Sequence[str], *, length: float = 0.2, **options: Any
+    ):
+        super().__init__(tensors, names, **options)
+        self.length = length
 
     def _update_tensors(
         self, gradients: Mapping[str, Array], rate: float, factor: float, scale: tuple[float, float]
@@ -43,7 +50,7 @@ class Muon(AdamW):
                 momentum += gradient
                 gradient += MOMENTUM * momentum  # Nesterov's
                 weight *= 1 - rate * self.weight_decay * decays(name)
-                weight -= rate * LENGTH * max(weight.shape) ** 0.5 * orthogonal(gradient)
+                weight -= rate * self.length * max(weight.shape) ** 0.5 * orthogonal(gradient)
 
         self._in_parallel(work, matrices)
 

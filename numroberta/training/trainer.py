@@ -37,7 +37,7 @@ class Trainer:
         frozen: So many layers, and the embeddings, stay as they are; None: nothing does.
         checkpointing: Keep the layers' inputs only and compute the rest again: less memory, a third more time.
         weight_decay, max_norm, betas: See `AdamW`.
-        muon: The matrices of layers and heads learn by `Muon`: for a model that begins with random ones.
+        muon: The matrices of layers and heads learn by `Muon` with this length; None: by AdamW, as all else.
         seed: Of a new head and of dropout.
     """
 
@@ -54,7 +54,7 @@ class Trainer:
         weight_decay: float = 0.01,
         max_norm: float | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
-        muon: bool = False,
+        muon: float | None = None,
         seed: int = 0,
     ):
         self.task, self.dropout, self.seed, self.max_norm = task, dropout, seed, max_norm
@@ -73,13 +73,12 @@ class Trainer:
             checkpointing=checkpointing,
         )
         self.tasks = 0  # that this step has learnt
-        self.optimizer = (Muon if muon else AdamW)(
-            self.tensors,
-            names,
-            betas=betas,
-            weight_decay=weight_decay,
-            sparse=not tied,
-            num_threads=self.num_threads,
+        settings: dict[str, Any] = {"betas": betas, "weight_decay": weight_decay, "sparse": not tied}
+        settings["num_threads"] = self.num_threads
+        self.optimizer = (
+            AdamW(self.tensors, names, **settings)
+            if muon is None
+            else Muon(self.tensors, names, length=muon, **settings)
         )
 
     def step(self, examples: Sequence[Example], rate: float) -> float:

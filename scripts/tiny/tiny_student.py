@@ -1,9 +1,10 @@
 """`tiny` before it has learnt anything: its tokenizer, its shape, and weights that make it average its words.
 
 Word embeddings come from the teacher, frequent ones short, rare ones long.  A layer norm would make all of them equally
-long; so each token is given the same large vector besides, which no layer norm can tell from the token, and which the
-last one takes away.  The layers' last matrices are zero.  So the untrained model is a linear one, the weighted mean of
-a text's words, and training begins where that ends.
+long; so each token is given the same large vector besides, which keeps layer norms from that, and the last one takes it
+away.  Heads begin by copying a neighbour, or the mean of all words: that leaves the mean over a text as it is, and
+spares masked language modelling the long time in which it finds out that neighbours matter.  What remains is nearly
+linear: the weighted mean of a text's words.
 """
 
 from collections.abc import Iterable
@@ -41,6 +42,9 @@ SIZES = {
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]  # ids 0 to 3; <mask> is the last one
 DEVIATION = 0.05  # of the random matrices
 CONSTANT = 2.0  # the length of what all tokens share, in that of the longest word embeddings
+PLACE = 0.25  # of each wave that says where a token stands
+OFFSETS = (-1, 1, 0, -2, 2, 0)  # where heads look at first, 0: everywhere; each layer's begin one further
+COPIED = 0.3  # how much of what they see they add
 
 Array = NDArray[np.float32]
 
@@ -71,19 +75,55 @@ def initial_tensors(config: RobertaConfig, words: Array, frequencies: Array, see
         else rng.normal(0, DEVIATION, shape).astype(np.float32)
         for name, shape in shapes.items()
     }
-    for layer in range(config.num_hidden_layers):
-        for part in ("attention.output.dense", "output.dense"):
-            tensors[f"encoder.layer.{layer}.{part}.weight"][...] = 0
-    lengths = np.linalg.norm(words, axis=1)
-    tensors[WORDS] = words / np.quantile(lengths, 0.9)
-    shared = np.where(np.arange(config.hidden_size) % 2, 1, -1) * CONSTANT / np.sqrt(config.hidden_size)
+    hidden, head = config.hidden_size, config.head_dim
+    place = slice(hidden - head, hidden)  # the axes in which words differ least say where a token stands
+    tensors[WORDS] = words / np.quantile(np.linalg.norm(words, axis=1), 0.9)
+    shared = np.where(np.arange(hidden) % 2, 1, -1) * CONSTANT / np.sqrt(hidden)
+    shared[place] = 0
     tensors["embeddings.token_type_embeddings.weight"][...] = shared
-    tensors["embeddings.position_embeddings.weight"] *= 0.1
+    positions = np.arange(config.max_position_embeddings)
+    tensors["embeddings.position_embeddings.weight"][...] = 0
+    tensors["embeddings.position_embeddings.weight"][:, place] = PLACE * waves(positions, head)
+
+    copied = np.eye(hidden)
+    copied[place] = 0
+    for layer in range(config.num_hidden_layers):
+        name = f"encoder.layer.{layer}"
+        query, key = (tensors[f"{name}.attention.self.{part}.weight"] for part in ("query", "key"))
+        for number in range(config.num_attention_heads):
+            offset = OFFSETS[(number + layer) % len(OFFSETS)]
+            rows = slice(number * head, (number + 1) * head)
+            if offset:
+                query[rows, place], key[rows, place] = turned(offset, head), np.eye(head)
+        tensors[f"{name}.attention.self.value.weight"][...] = np.eye(hidden)
+        tensors[f"{name}.attention.output.dense.weight"][...] = COPIED * copied
+        tensors[f"{name}.output.dense.weight"][...] = 0
     last = f"encoder.layer.{config.num_hidden_layers - 1}.output.LayerNorm.bias"
+    tensors[last.replace("bias", "weight")][place] = 0.1  # a text's vector should not say how long it is
     tensors[last] -= frequencies @ normal(tensors[WORDS] + shared)  # so that the mean over the corpus is zero
     tensors["lm_head.dense.weight"] = np.eye(config.hidden_size, dtype=np.float32)
     tensors["lm_head.bias"] = np.log(frequencies) - np.log(frequencies).mean()
     return {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
+
+
+def waves(positions: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+    """Sines and cosines of a position, (n,) -> (n, size): those of p + 1 are those of p, turned."""
+    angles = positions[:, None] * frequencies_of(size)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=2).reshape(len(positions), size)
+
+
+def turned(offset: int, size: int) -> NDArray[np.float64]:
+    """The matrix that turns the waves of p to those of p + offset, (size, size)."""
+    matrix = np.zeros((size, size))
+    for i, angle in enumerate(offset * frequencies_of(size)):
+        cosine, sine = np.cos(angle), np.sin(angle)
+        matrix[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[cosine, -sine], [sine, cosine]]
+    return matrix
+
+
+def frequencies_of(size: int) -> NDArray[np.float64]:
+    """Of the waves, in radians a token: high ones tell neighbours apart, low ones what lies farther away."""
+    return np.float64(2.8) * 0.7 ** np.arange(size // 2, dtype=np.float64)
 
 
 def normal(x: Array) -> Array:

@@ -17,7 +17,7 @@ A man is playing a guitar in the street; he is happy, since the sun has come out
 castle: a large building formerly occupied by a ruler and fortified against attack; "the castle stood on a hill"
 They walked along the river until the evening. She must be at home by now.
 """
-SMALL = ["--teacher", "tiny", "--line-chunks", "1", "--text-chunks", "1", "--threads", "1", "--warmup", "2", "--muon"]
+SMALL = ["--teacher", "tiny", "--line-chunks", "1", "--text-chunks", "1", "--threads", "1", "--warmup", "2"]
 
 
 @pytest.fixture(scope="module")
