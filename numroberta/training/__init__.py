@@ -17,7 +17,6 @@ losses      logits or vectors to a loss and its gradient
 dropout     which numbers are dropped
 gradients   sums of gradients by tensor
 optimizer   AdamW, the learning rate's rise and fall, clipping
-muon        orthogonal updates of matrices, for a model that is trained from nothing
 """
 
 from typing import TYPE_CHECKING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -97,28 +97,23 @@ class AdamW:
         if max_norm is not None and norm > max_norm:
             factor = max_norm / (norm + 1e-6)
         self.steps += 1
+        gradients = parts[0].arrays
+        chunks = [(name, part) for name in self.moments if name in gradients for part in _slices(gradients[name].size)]
         first, second = self.betas
         scale = rate / (1 - first**self.steps), math.sqrt(1 - second**self.steps)
-        self._update_tensors(parts[0].arrays, rate, factor, scale)
-        if words is not None:
-            self._update_words(words, factor, scale, rate * self.weight_decay)
-        return norm
-
-    def _update_tensors(
-        self, gradients: Mapping[str, Array], rate: float, factor: float, scale: tuple[float, float]
-    ) -> None:
-        """Of all tensors that have a gradient here."""
-        chunks = [(name, part) for name in gradients for part in _slices(gradients[name].size)]
-        dtype = next(iter(self.tensors.values())).dtype
 
         def work(own: Sequence[tuple[str, slice]]) -> None:
-            scratch = np.empty((2, BLOCK), dtype)
+            scratch = np.empty((2, BLOCK), gradients_dtype)
             for name, part in own:
                 weight, m, v = (a.reshape(-1)[part] for a in (self.tensors[name], *self.moments[name]))
                 decay = rate * self.weight_decay if decays(name) else 0.0
                 self._update(weight, m, v, gradients[name].reshape(-1)[part], factor, scale, decay, scratch)
 
+        gradients_dtype = parts[0].memory.dtype
         self._in_parallel(work, chunks)
+        if words is not None:
+            self._update_words(words, factor, scale, rate * self.weight_decay)
+        return norm
 
     def _add_up(self, parts: Sequence[Gradients], words: Rows | None) -> float:
         """The parts' sum, in the first one's memory, and its length."""

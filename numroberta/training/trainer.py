@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from numroberta.arithmetic import normalize, schedule
 from numroberta.checkpoint import DECODER, HEADS, MASKED_LM, POOLER, SEQUENCE, Checkpoint, RobertaConfig
 from numroberta.training.dropout import Dropout
-from numroberta.training.muon import Muon
 from numroberta.training.network import Network
 from numroberta.training.optimizer import AdamW
 from numroberta.training.step import Step, Text
@@ -37,7 +36,6 @@ class Trainer:
         frozen: So many layers, and the embeddings, stay as they are; None: nothing does.
         checkpointing: Keep the layers' inputs only and compute the rest again: less memory, a third more time.
         weight_decay, max_norm, betas: See `AdamW`.
-        muon: The matrices of layers and heads learn by `Muon` with this length; None: by AdamW, as all else.
         seed: Of a new head and of dropout.
     """
 
@@ -54,7 +52,6 @@ class Trainer:
         weight_decay: float = 0.01,
         max_norm: float | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
-        muon: float | None = None,
         seed: int = 0,
     ):
         self.task, self.dropout, self.seed, self.max_norm = task, dropout, seed, max_norm
@@ -73,12 +70,13 @@ class Trainer:
             checkpointing=checkpointing,
         )
         self.tasks = 0  # that this step has learnt
-        settings: dict[str, Any] = {"betas": betas, "weight_decay": weight_decay, "sparse": not tied}
-        settings["num_threads"] = self.num_threads
-        self.optimizer = (
-            AdamW(self.tensors, names, **settings)
-            if muon is None
-            else Muon(self.tensors, names, length=muon, **settings)
+        self.optimizer = AdamW(
+            self.tensors,
+            names,
+            betas=betas,
+            weight_decay=weight_decay,
+            sparse=not tied,
+            num_threads=self.num_threads,
         )
 
     def step(self, examples: Sequence[Example], rate: float) -> float:

@@ -182,7 +182,6 @@ class Run:
             betas=(0.9, 0.98),
             weight_decay=options.weight_decay,
             max_norm=1.0,
-            muon=options.muon or None,
             seed=options.seed,
         )
         self.distill = Distill(options.temperature, options.similarity)
@@ -301,9 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="stop after so many steps of the run; without it, never")
     parser.add_argument("--finish", type=int, metavar="STEPS", help="end in so many steps, and write the model")
     parser.add_argument("--export", type=Path, help="the new folder of the finished model")
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--warmup", type=int, default=50, help="steps in which the rate rises")
-    parser.add_argument("--muon", type=float, default=0.7, help="Muon's length; 0: AdamW for the matrices, too")
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--weight", type=float, default=8.0, help="of the vectors' loss")
     parser.add_argument("--temperature", type=float, default=0.05)
