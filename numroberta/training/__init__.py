@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from numroberta.training.function import loss_and_gradients as loss_and_gradients
     from numroberta.training.loop import Diverged as Diverged, Plan as Plan, Progress as Progress
     from numroberta.training.optimizer import AdamW as AdamW, linear_schedule as linear_schedule
+    from numroberta.training.state import State as State, Stored as Stored
     from numroberta.training.tasks import (
         Answer as Answer,
         Classify as Classify,
+        Distill as Distill,
         Embed as Embed,
         Example as Example,
         MaskedLM as MaskedLM,
@@ -51,7 +53,8 @@ __getattr__, __dir__ = door(
         "function": ("loss_and_gradients",),
         "loop": ("Diverged", "Plan", "Progress"),
         "optimizer": ("AdamW", "linear_schedule"),
-        "tasks": ("Answer", "Classify", "Embed", "Example", "MaskedLM", "Tag"),
+        "state": ("State", "Stored"),
+        "tasks": ("Answer", "Classify", "Distill", "Embed", "Example", "MaskedLM", "Tag"),
         "trainer": ("Trainer",),
     },
 )

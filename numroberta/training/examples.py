@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.tokenizer import Encoding, Tokenizer
-from numroberta.training.tasks import REGRESSION, SINGLE, Answer, Classify, Embed, Example, MaskedLM, Tag, Task
+from numroberta.training.tasks import REGRESSION, SINGLE, Answer, Classify, Distill, Embed, Example, MaskedLM, Tag, Task
 
 Array = NDArray[Any]
 
@@ -31,6 +31,7 @@ def examples(task: Task, tokenizer: Tokenizer, max_length: int, texts: Sequence[
             Tag: spans (start, end, label) of characters, or a label for each word between blanks.
             Answer: (start, end) of characters in the context, None for no answer.
             Embed: scores from −1 to 1.
+            Distill: the teacher's vectors, of the model's width.
 
     Raises:
         ValueError: A text has nothing in it, a label is none of the task's, or a text has none.
@@ -67,7 +68,8 @@ def examples(task: Task, tokenizer: Tokenizer, max_length: int, texts: Sequence[
         scores = [None] * len(texts) if labels is None else [float(score) for score in labels]
         return [Example(a, (b, score)) for a, b, score in zip(first, second, scores, strict=True)]
     ids, _ = tokenizer.encode_ids(list(texts), max_length=max_length)
-    return [Example(np.array(row), None) for row in ids]
+    targets = [np.asarray(vector) for vector in labels] if isinstance(task, Distill) else [None] * len(ids)
+    return [Example(np.array(row), target) for row, target in zip(ids, targets, strict=True)]
 
 
 def types_of(encoding: Encoding) -> Array | None:

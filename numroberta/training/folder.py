@@ -8,12 +8,12 @@ from typing import Any
 
 from numroberta.checkpoint import new_folder, write_checkpoint, write_file, write_json
 from numroberta.tokenizer import Tokenizer
-from numroberta.training.tasks import Answer, Classify, Embed, MaskedLM, Tag, Task
+from numroberta.training.tasks import Answer, Classify, Distill, Embed, Joint, MaskedLM, Tag, Task
 from numroberta.training.trainer import Trainer
 
 # What the hub calls the tasks, and the command that asks the folder.
 PIPELINES = {Classify: "text-classification", Tag: "token-classification", Answer: "question-answering"}
-PIPELINES |= {MaskedLM: "fill-mask", Embed: "sentence-similarity"}
+PIPELINES |= {MaskedLM: "fill-mask", Embed: "sentence-similarity", Distill: "sentence-similarity"}
 COMMANDS = {
     Classify: 'numroberta classify "A text." --model {0}',
     Tag: 'numroberta tag "A text." --model {0}',
@@ -21,6 +21,7 @@ COMMANDS = {
     MaskedLM: 'numroberta fill-mask "A <mask>." --model {0}',
     Embed: 'numroberta embed "A text." "Another one." --model {0}',
 }
+COMMANDS[Distill] = COMMANDS[Embed]
 
 
 def write_folder(
@@ -49,14 +50,14 @@ def write_folder(
     with new_folder(folder) as partial:
         write_checkpoint(partial, trainer.tensors, trainer.config, dtype)
         tokenizer.save(partial)
-        if isinstance(trainer.task, Embed):
+        if isinstance(trainer.task, Joint):
             _write_sentence_files(partial, trainer.task, trainer.config.hidden_size, max_length)
         write_file(
             partial / "README.md", lambda file: file.write(card(folder, trainer.task, settings, scores).encode())
         )
 
 
-def _write_sentence_files(folder: Path, task: Embed, hidden: int, max_length: int) -> None:
+def _write_sentence_files(folder: Path, task: Joint, hidden: int, max_length: int) -> None:
     """What sentence-transformers reads: the encoder, then a pooling."""
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     write_json(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numroberta.arithmetic import normalize
 from numroberta.checkpoint import MASKED_LM, SEQUENCE, SPAN, TOKEN
 from numroberta.training import heads, losses, metrics
 from numroberta.training.network import Network
@@ -53,7 +54,7 @@ class Classify:
         """How many terms the loss is a mean of."""
         return len(examples)
 
-    def loss(self, net: Network, x: Array, examples: Sequence[Example], total: int) -> tuple[float, Array]:
+    def loss(self, net: Network, x: Array, examples: Sequence[Example], total: float) -> tuple[float, Array]:
         """These texts' share of the loss, and its gradient with respect to x, the states of their wanted tokens."""
         logits = self.logits(net, x)
         targets = np.array([example.target for example in examples])
@@ -103,7 +104,7 @@ class Tag(PerToken):
     def logits(self, net: Network, x: Array) -> Array:
         return heads.token(net, x)
 
-    def loss(self, net: Network, x: Array, examples: Sequence[Example], total: int) -> tuple[float, Array]:
+    def loss(self, net: Network, x: Array, examples: Sequence[Example], total: float) -> tuple[float, Array]:
         labels = np.concatenate([self.labels_of(example) for example in examples])
         loss, dlogits = losses.cross_entropy(self.logits(net, x), labels, total)
         return loss, heads.token_backward(net, dlogits)
@@ -127,7 +128,7 @@ class MaskedLM(PerToken):
     def logits(self, net: Network, x: Array) -> Array:
         return heads.masked_lm(net, x)
 
-    def loss(self, net: Network, x: Array, examples: Sequence[Example], total: int) -> tuple[float, Array]:
+    def loss(self, net: Network, x: Array, examples: Sequence[Example], total: float) -> tuple[float, Array]:
         labels = np.concatenate([self.labels_of(example) for example in examples])
         loss, dlogits = losses.cross_entropy(self.logits(net, x), labels, total)
         return loss, heads.masked_lm_backward(net, dlogits)
@@ -154,7 +155,7 @@ class Answer:
     def count(self, examples: Sequence[Example]) -> int:
         return len(examples)
 
-    def loss(self, net: Network, x: Array, examples: Sequence[Example], total: int) -> tuple[float, Array]:
+    def loss(self, net: Network, x: Array, examples: Sequence[Example], total: float) -> tuple[float, Array]:
         lengths = [len(example.ids) for example in examples]
         spans = np.array([example.target for example in examples])
         loss, dlogits = losses.span_cross_entropy(self.logits(net, x), lengths, spans, total)
@@ -194,5 +195,51 @@ class Embed:
             loss, du, dv = losses.multiple_negatives_ranking(u, v)
         return loss, np.concatenate([du, dv], axis=1)
 
+    def score(self, vectors: Array, examples: Sequence[Example]) -> dict[str, float]:
+        """Of pairs with a score the rank correlation first, else how often the right text is the most alike.
 
-Task = Classify | Tag | MaskedLM | Answer | Embed
+        vectors: (2 b, hidden), of length 1, the first texts' and then the second ones'.
+        """
+        u, v = np.split(vectors, 2)
+        if self.scored:
+            gold, found = np.array([example.target[1] for example in examples]), (u * v).sum(axis=1)
+            return {"spearman": metrics.spearman(gold, found), "pearson": metrics.pearson(gold, found)}
+        return {"accuracy": metrics.accuracy(np.arange(len(u)), (u @ v.T).argmax(axis=1))}
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Vectors that a teacher gave (Hinton et al. 2015; Reimers & Gurevych 2020): to point where they point, and to be
+    as alike among themselves as they are.
+
+    temperature, similarity: see `losses.distillation`; similarity 0: each vector is learnt for itself.
+    pooling: "mean" or "cls", how a text's tokens become its vector.
+    A target is (hidden,), the teacher's vector brought to the model's width.
+    """
+
+    temperature: float = 0.05
+    similarity: float = 1.0
+    pooling: str = "mean"
+    head = None
+
+    def joint_loss(self, vectors: Array, examples: Sequence[Example]) -> tuple[float, Array]:
+        """(hidden, b) -> (loss, its gradient)."""
+        return losses.distillation(vectors, self.targets(examples, vectors.dtype), self.temperature, self.similarity)
+
+    def targets(self, examples: Sequence[Example], dtype: Any) -> Array:
+        """The teacher's vectors with length 1, (hidden, b)."""
+        return normalize(np.array([example.target for example in examples], dtype)).T
+
+    def score(self, vectors: Array, examples: Sequence[Example]) -> dict[str, float]:
+        """Of all pairs of texts the rank correlation of cosines, and the mean cosine of a vector with its teacher's.
+
+        vectors: (b, hidden), of length 1.
+        """
+        targets = self.targets(examples, vectors.dtype).T
+        pairs = np.triu_indices(len(vectors), 1)
+        ranks = metrics.spearman((targets @ targets.T)[pairs], (vectors @ vectors.T)[pairs])
+        return {"spearman": ranks, "cosine": float((vectors * targets).sum(axis=1).mean())}
+
+
+Joint = Embed | Distill  # whose loss needs the vectors of all texts at once
+Task = Classify | Tag | MaskedLM | Answer | Joint

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from numroberta.arithmetic import normalize, schedule
 from numroberta.checkpoint import DECODER, HEADS, MASKED_LM, POOLER, SEQUENCE, Checkpoint, RobertaConfig
-from numroberta.training import metrics
 from numroberta.training.dropout import Dropout
 from numroberta.training.network import Network
 from numroberta.training.optimizer import AdamW
 from numroberta.training.step import Step, Text
-from numroberta.training.tasks import FIRST, Answer, Classify, Embed, Example, MaskedLM, Tag, Task
+from numroberta.training.tasks import FIRST, Answer, Classify, Embed, Example, Joint, MaskedLM, Tag, Task
 
 Array = NDArray[Any]
 
@@ -36,7 +35,7 @@ class Trainer:
         dropout: The probability with which a number is dropped, of hidden states and of attention.
         frozen: So many layers, and the embeddings, stay as they are; None: nothing does.
         checkpointing: Keep the layers' inputs only and compute the rest again: less memory, a third more time.
-        weight_decay, max_norm: See `AdamW`.
+        weight_decay, max_norm, betas: See `AdamW`.
         seed: Of a new head and of dropout.
     """
 
@@ -52,6 +51,7 @@ class Trainer:
         checkpointing: bool = False,
         weight_decay: float = 0.01,
         max_norm: float | None = None,
+        betas: tuple[float, float] = (0.9, 0.999),
         seed: int = 0,
     ):
         self.task, self.dropout, self.seed, self.max_norm = task, dropout, seed, max_norm
@@ -69,8 +69,14 @@ class Trainer:
             tied=tied,
             checkpointing=checkpointing,
         )
+        self.tasks = 0  # that this step has learnt
         self.optimizer = AdamW(
-            self.tensors, names, weight_decay=weight_decay, sparse=not tied, num_threads=self.num_threads
+            self.tensors,
+            names,
+            betas=betas,
+            weight_decay=weight_decay,
+            sparse=not tied,
+            num_threads=self.num_threads,
         )
 
     def step(self, examples: Sequence[Example], rate: float) -> float:
@@ -78,18 +84,39 @@ class Trainer:
 
         Where the loss or its gradient is infinite or no number, that is returned and the weights stay as they are.
         """
-        self.computation.clear()
+        self.clear()
         loss = self.add_gradients(examples)
         if not np.isfinite(loss):
             return loss
-        norm = self.optimizer.step(self.computation.parts, rate, self.max_norm)
+        norm = self.update(rate)
         return loss if np.isfinite(norm) else norm
 
-    def add_gradients(self, examples: Sequence[Example]) -> float:
-        """Add the gradients of the examples' mean loss to those of this step; returns the loss."""
-        self.optimizer.read(np.concatenate([text.ids for text in texts_of(self.task, examples)]))
-        dropout = Dropout(self.dropout, self.dropout, (self.seed, self.optimizer.steps))
-        return add_gradients(self.computation, self.task, examples, dropout)
+    # A step in its parts, for who learns several tasks at once: `clear`, `add_gradients` for each task, `update`.
+
+    def clear(self) -> None:
+        """Begin a step: there are no gradients."""
+        self.computation.clear()
+        self.tasks = 0
+
+    def add_gradients(self, examples: Sequence[Example], task: Task | None = None, weight: float = 1.0) -> float:
+        """Add the gradients of `weight` times the examples' mean loss to those of this step; returns that product.
+
+        task: None for the trainer's own; another one has no head, or the same.
+        """
+        task = task or self.task
+        if task.head not in (None, self.task.head):
+            raise ValueError(
+                f"{type(task).__name__} reads the head of {task.head}; this trainer has that of {self.task.head}"
+            )
+        self.optimizer.read(np.concatenate([text.ids for text in texts_of(task, examples)]))
+        place = (self.tasks,) if self.tasks else ()  # each task drops numbers of its own
+        dropout = Dropout(self.dropout, self.dropout, (self.seed, self.optimizer.steps, *place))
+        self.tasks += 1
+        return add_gradients(self.computation, task, examples, dropout, weight)
+
+    def update(self, rate: float) -> float:
+        """End a step: new weights from its gradients, whose length is returned; if that is infinite, the old ones."""
+        return self.optimizer.step(self.computation.parts, rate, self.max_norm)
 
     def score(self, examples: Sequence[Example]) -> dict[str, float]:
         """How good the weights are on examples that were held out: measures by name, see `score`."""
@@ -104,10 +131,10 @@ def texts_of(task: Task, examples: Sequence[Example]) -> list[Text]:
 
 def wanted_of(task: Task, examples: Sequence[Example]) -> list[Array] | None:
     """For each text the tokens that the task reads; None: all."""
-    if isinstance(task, Answer) or (isinstance(task, Embed) and task.pooling == "mean"):
+    if isinstance(task, Answer) or (isinstance(task, Joint) and task.pooling == "mean"):
         return None
-    if isinstance(task, Embed):
-        return [FIRST] * (2 * len(examples))
+    if isinstance(task, Joint):
+        return [FIRST] * len(texts_of(task, examples))
     return [task.wanted(example) for example in examples]
 
 
@@ -116,15 +143,19 @@ def add_gradients(
     task: Task,
     examples: Sequence[Example],
     dropout: Dropout = Dropout(),  # noqa: B008  (immutable)
+    weight: float = 1.0,
 ) -> float:
-    """Add the gradients of the examples' mean loss; returns the loss."""
+    """Add the gradients of `weight` times the examples' mean loss; returns that loss."""
     texts, wanted = texts_of(task, examples), wanted_of(task, examples)
-    if isinstance(task, Embed):
+    if isinstance(task, Joint):
         joint = task
-        return computation.add_jointly(
-            texts, lambda vectors: joint.joint_loss(vectors, examples), wanted=wanted, dropout=dropout
-        )
-    alone, total = task, task.count(examples)
+
+        def joint_loss(vectors: Array) -> tuple[float, Array]:
+            loss, gradient = joint.joint_loss(vectors, examples)
+            return weight * loss, weight * gradient
+
+        return computation.add_jointly(texts, joint_loss, wanted=wanted, dropout=dropout)
+    alone, total = task, task.count(examples) / weight  # a mean over fewer of them weighs more
 
     def loss(net: Network, x: Array, numbers: Sequence[int]) -> tuple[float, Array]:
         return alone.loss(net, x, [examples[i] for i in numbers], total)
@@ -135,13 +166,9 @@ def add_gradients(
 def score(computation: Step, task: Task, examples: Sequence[Example]) -> dict[str, float]:
     """Measures of a task by name, the one that decides which epoch is best first; more is better in all of them."""
     texts, wanted = texts_of(task, examples), wanted_of(task, examples)
-    if isinstance(task, Embed):
+    if isinstance(task, Joint):
         vectors = computation.outputs(texts, lambda net, x: x, wanted)
-        u, v = np.split(normalize(np.stack([vector.mean(axis=1) for vector in vectors])), 2)
-        if task.scored:
-            gold, found = np.array([example.target[1] for example in examples]), (u * v).sum(axis=1)
-            return {"spearman": metrics.spearman(gold, found), "pearson": metrics.pearson(gold, found)}
-        return {"accuracy": metrics.accuracy(np.arange(len(u)), (u @ v.T).argmax(axis=1))}
+        return task.score(normalize(np.stack([vector.mean(axis=1) for vector in vectors])), examples)
     if isinstance(task, MaskedLM):  # logits are as many as the vocabulary has entries: some texts at a time
         parts = [examples[i : i + SCORED] for i in range(0, len(examples), SCORED)]
         scores = [

@@ -1,6 +1,8 @@
 """How good a small RoBERTa is, measured with numroberta itself: the figures of `numroberta/tiny/README.md`.
 
-python scripts/tiny/evaluate.py --corpus ../shared/corpus --sts ../shared/sts/sts-dev.csv [--model tiny]
+    python scripts/tiny/evaluate.py --corpus ../shared/corpus --sts ../shared/sts/sts-{dev,train}.csv [--model tiny]
+
+The linear model on frozen vectors is `python scripts/evaluation/glue.py --task sst2 --probe --data SST-2/train.tsv`.
 """
 
 import argparse
@@ -99,13 +101,16 @@ def print_cloze(encoder: TextEncoder) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="the folder that the model was trained on")
-    parser.add_argument("--sts", type=Path, required=True, help="sts-dev.csv of the STS Benchmark")
+    parser.add_argument(
+        "--sts", type=Path, required=True, nargs="+", help="sts-dev.csv of the STS Benchmark, and others"
+    )
     parser.add_argument("--model", default="tiny", help="a folder or a name")
     parser.add_argument("--seed", type=int, default=0, help="which tokens are masked")
     options = parser.parse_args()
     encoder = numroberta.load(options.model)
 
-    print(f"STS-B dev, Spearman of cosines: {sts_spearman(encoder, options.sts):.4f}")
+    for path in options.sts:
+        print(f"{path.stem}, Spearman of cosines: {sts_spearman(encoder, path):.4f}")
     held = [line for _, line in read_lines(options.corpus, held=True)]
     top1, top5, count = masked_accuracy(encoder, held, options.seed)
     print(f"masked tokens of {len(held)} held-out lines, top 1 / top 5: {top1:.4f} / {top5:.4f} ({count} masked)")

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from numroberta import textbook
 from numroberta.arithmetic import kernels
 from numroberta.checkpoint import MASKED_LM, SEQUENCE, TOKEN, WORDS, RobertaConfig, open_checkpoint
-from numroberta.training import Answer, Classify, Embed, Example, MaskedLM, Tag, Trainer
+from numroberta.training import Answer, Classify, Distill, Embed, Example, MaskedLM, Tag, Trainer
 from numroberta.training.dropout import Dropout
 from numroberta.training.gradients import touched
 from numroberta.training.step import Step
@@ -42,6 +42,8 @@ def targets(task, seed=0):
             return rng.integers(0, len(ids), 2)
         if isinstance(task, Embed):
             return rng.permutation(TEXTS[0])[: rng.integers(2, 9)], rng.uniform(-1, 1)
+        if isinstance(task, Distill):
+            return rng.standard_normal(CONFIG.hidden_size)
         if task.problem_type == "regression":
             return rng.standard_normal()
         return rng.integers(0, 2, 3) if task.problem_type.startswith("multi") else rng.integers(0, 3)
@@ -77,7 +79,7 @@ def theirs(task, weights, examples, dtype, config=CONFIG):
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
     model = autograd.pytorch(weights, config, task.head or "encoder", dtype)
-    count = task.count(examples) if not isinstance(task, Embed) else len(examples)
+    count = len(examples) if isinstance(task, (Distill, Embed)) else task.count(examples)
     loss = 0.0
     vectors = []
     for example in examples:
@@ -87,6 +89,8 @@ def theirs(task, weights, examples, dtype, config=CONFIG):
                 model(torch.from_numpy(own)[None]).last_hidden_state[0] for own in (example.ids, example.target[0])
             ]
             vectors.append([pair[0] if task.pooling == "cls" else pair.mean(0) for pair in pairs])
+        elif isinstance(task, Distill):
+            vectors.append([model(ids).last_hidden_state[0].mean(0), torch.from_numpy(example.target)])
         elif isinstance(task, Answer):
             start, end = torch.from_numpy(example.target)
             loss = loss + model(ids, start_positions=start[None], end_positions=end[None]).loss / count
@@ -97,6 +101,15 @@ def theirs(task, weights, examples, dtype, config=CONFIG):
         elif np.any(example.target != -100):
             own = np.sum(example.target != -100)
             loss = loss + model(ids, labels=torch.from_numpy(example.target)[None]).loss * own / count
+    if isinstance(task, Distill):
+        functional = torch.nn.functional
+        u, v = (functional.normalize(torch.stack(side)) for side in zip(*vectors, strict=True))
+        others = ~torch.eye(len(u), dtype=bool)
+        ours, wanted = (
+            functional.log_softmax((x @ x.T)[others].view(len(x), -1) / task.temperature, 1) for x in (u, v)
+        )
+        loss = (1 - functional.cosine_similarity(u, v)).mean()
+        loss = loss + task.similarity * functional.kl_div(ours, wanted, reduction="batchmean", log_target=True)
     if isinstance(task, Embed):
         u, v = (torch.stack(side) for side in zip(*vectors, strict=True))
         functional = torch.nn.functional
@@ -119,6 +132,7 @@ TASKS = {
     "scored pairs": Embed(scored=True),
     "pairs": Embed(scored=False),
     "pairs by <s>": Embed(scored=False, pooling="cls"),
+    "a teacher's vectors": Distill(temperature=0.2, similarity=0.7),
 }
 
 
