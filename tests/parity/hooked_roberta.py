@@ -799,7 +799,7 @@ PLANTS = {
     ),
     "mask in the first head only": Plant(
         "masks",
-        "padding too|not applied",
+        "padding too|not applied|padding is seen",
         from_scores(
             lambda s, p: np.where(p.mask[:, None, None, :] | (np.arange(s.shape[1]) > 0)[:, None, None], s, -1e30)
         ),
