@@ -32,7 +32,14 @@ if find_spec("hypothesis"):
     settings.register_profile(
         "numroberta", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
     )
-    settings.load_profile("numroberta")
+    settings.register_profile("quick", settings.get_profile("numroberta"), max_examples=30)
+
+
+def pytest_configure(config):
+    """Where the slow tests are left out, a property is tried on fewer examples, too."""
+    if find_spec("hypothesis"):
+        settings.load_profile("quick" if "not slow" in config.option.markexpr else "numroberta")
+
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without it
 

@@ -13,7 +13,7 @@ from numroberta.checkpoint.safetensors_file import load_safetensors
 
 FOLDER = ROOT / "tests" / "reference"
 FULL_SIZE = ["full-size", "full-size-512"]
-ALL = ["tiny", *FULL_SIZE]
+ALL = ["tiny", "full-size", pytest.param("full-size-512", marks=pytest.mark.slow)]
 INPUTS = ("input_ids", "attention_mask")
 
 # Float64 on both sides, values up to 14: rounding alone.

@@ -50,7 +50,9 @@ def own_fingerprints():
     return fingerprints()
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "kernel", [pytest.param(k, marks=() if k in ("Haswell", "Nehalem") else pytest.mark.slow) for k in KERNELS]
+)
 def test_every_kernel_of_openblas_gives_the_same_bits(kernel, own_fingerprints):
     assert fingerprints(OPENBLAS_CORETYPE=kernel) == own_fingerprints
 

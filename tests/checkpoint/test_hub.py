@@ -126,7 +126,7 @@ except numroberta.CheckpointError as error:
 """
 
 
-@pytest.mark.parametrize("revision", ["", "v1", COMMIT])
+@pytest.mark.parametrize("revision", ["", *(pytest.param(name, marks=pytest.mark.slow) for name in ("v1", COMMIT))])
 def test_a_model_is_fetched_once_and_gives_the_vectors_of_its_folder(
     hub, python, small_folder, small, tmp_path, revision
 ):

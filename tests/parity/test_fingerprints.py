@@ -75,7 +75,13 @@ def seeded_folder(full_size_folder, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("row", rows_of_the_guide(), ids=lambda row: f"{row[0]} {row[1]}")
+def slow_if_large(row):
+    large_and_exact = row[0] != "tiny" and row[1] == "float64"
+    name = f"{row[0]} {row[1]}"
+    return pytest.param(row, id=name, marks=pytest.mark.slow if large_and_exact else ())
+
+
+@pytest.mark.parametrize("row", map(slow_if_large, rows_of_the_guide()))
 def test_the_guide_has_the_fingerprints_of_this_machine_which_are_those_of_every_machine(row, request):
     """Where an intended change of the arithmetic or of `tiny` makes them other ones, the table is what must change."""
     name, dtype, hashes = row
