@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from numroberta.cli.arguments import Parsers
-from numroberta.guide import TOPICS
+from numroberta.guide import TOPICS, page, title
 
 
 def add_guide(parsers: Parsers) -> None:
@@ -15,8 +15,6 @@ def add_guide(parsers: Parsers) -> None:
 
 
 def run_guide(options: argparse.Namespace) -> None:
-    from numroberta.guide import page, title
-
     if options.topic:
         print(page(options.topic), end="")
         return

@@ -44,24 +44,28 @@ def who_sees_whom(seen: Array, s: Array, mask: Array) -> str:
         return also
     if largest := by_score(hidden, kept, s):
         return largest
-    queries = mask[:, None, :, None]
-    if np.array_equal(hidden, np.broadcast_to(hidden[:, :1], hidden.shape)):
-        of_keys = np.asarray((hidden | ~queries).all(2, keepdims=True)) & pairs
-        n = mask.shape[1]
-        ahead = np.broadcast_to(np.subtract.outer(np.arange(n), np.arange(n)).T, hidden.shape)  # key − query
-        if np.array_equal(of_keys & pairs, hidden):
-            keys = np.asarray(of_keys[:, 0].any(1))
-            texts = [
-                f"tokens {show_ranges(np.flatnonzero(row))} of text {i}" for i, row in enumerate(keys) if row.any()
-            ]
-            words = "no token sees " + ", ".join(texts[:3]) + " …" * (len(texts) > 3)
-        elif words := by_distance(hidden, kept, ahead):
-            pass
-        else:
-            words = f"{hidden.sum() / pairs.sum() / hidden.shape[1]:.0%} of the pairs of tokens are hidden"
-    else:
+    if not np.array_equal(hidden, np.broadcast_to(hidden[:, :1], hidden.shape)):
         words = "it is another one in each head"
+    else:
+        places = np.arange(mask.shape[1])
+        ahead = np.broadcast_to(np.subtract.outer(places, places).T, hidden.shape)  # key − query
+        share = hidden.sum() / pairs.sum() / hidden.shape[1]
+        words = (
+            by_key(hidden, pairs, mask)
+            or by_distance(hidden, kept, ahead)
+            or f"{share:.0%} of the pairs of tokens are hidden"
+        )
     return "; ".join(filter(None, [words, also]))
+
+
+def by_key(hidden: Array, pairs: Array, mask: Array) -> str:
+    """Whether some tokens are seen by none, and all others by all."""
+    of_keys = np.asarray((hidden | ~mask[:, None, :, None]).all(2, keepdims=True)) & pairs
+    if not np.array_equal(of_keys, hidden):
+        return ""
+    keys = np.asarray(of_keys[:, 0].any(1))
+    texts = [f"tokens {show_ranges(np.flatnonzero(row))} of text {i}" for i, row in enumerate(keys) if row.any()]
+    return "no token sees " + ", ".join(texts[:3]) + " …" * (len(texts) > 3)
 
 
 def by_distance(hidden: Array, kept: Array, ahead: Array) -> str:

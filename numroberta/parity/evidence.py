@@ -34,11 +34,12 @@ def evidence(sound: Forward, name: str, value: Array, where: Array) -> str | Non
     if kind_of(name) in (SCORES, PROBS):
         return None
     heads = sound.inputs.num_attention_heads if kind_of(name) in (QUERY, KEY, VALUE, CONTEXT) else 0
+    expected, mine = sound[name][tokens], value[tokens]
     return (
-        zeroed(sound[name][tokens], value[tokens], heads)
-        or (kind_of(name) == WIDE and from_a_table(sound[f"{name}.dense"][tokens], value[tokens]))
-        or other_order(sound[name][tokens], value[tokens], heads)
-        or scaled_by_token(sound[name][tokens], value[tokens])
+        zeroed(expected, mine, heads)
+        or (kind_of(name) == WIDE and from_a_table(sound[f"{name}.dense"][tokens], mine))
+        or other_order(expected, mine, heads)
+        or scaled_by_token(expected, mine)
         or random_weights(sound, name, value, tokens)
         or None
     )

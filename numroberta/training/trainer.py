@@ -145,7 +145,7 @@ def add_gradients(
     dropout: Dropout = Dropout(),  # noqa: B008  (immutable)
     weight: float = 1.0,
 ) -> float:
-    """Add the gradients of `weight` times the examples' mean loss; returns that loss."""
+    """Add the gradients of `weight` times the examples' mean loss; returns that product."""
     texts, wanted = texts_of(task, examples), wanted_of(task, examples)
     if isinstance(task, Joint):
         joint = task
