@@ -72,23 +72,32 @@ class Roberta:
         self.deterministic = deterministic
         self.reproducible = reproducible
         self.low_memory = low_memory
-        tensors = self._in_this_dtype(reproducible)
-        self.tensors = tensors
-        self.weights = Weights.from_tensors(tensors, self.config)
-        self.exact = Reproducible(tensors, self.config, self.dtype) if reproducible else None
-        self.layers = ExactLayers(self.exact) if self.exact else heads.Layers(tensors, self.config.layer_norm_eps)
+        self.tensors = self._in_this_dtype()
+        self.weights = Weights.from_tensors(self.tensors, self.config)
+        self.exact, self.layers = None, heads.Layers(self.tensors, self.config.layer_norm_eps)
+        if reproducible:
+            self.exact = Reproducible(self._as_exact_products_read_them(), self.config, self.dtype)
+            self.layers = ExactLayers(self.exact)
         self._cut = partial(cut.choose, self.config, self.dtype, deterministic)
 
     def __reduce__(self) -> tuple[object, ...]:
         return partial(Roberta, **self._options), (self.checkpoint,)
 
-    def _in_this_dtype(self, reproducible: bool) -> Mapping[str, Array]:
+    def _in_this_dtype(self) -> Mapping[str, Array]:
         """The checkpoint's tensors: views of the file where it has this dtype, else converted."""
         if self.checkpoint.dtype == str(self.dtype):
             return self.checkpoint.tensors
-        if reproducible:  # whose products read the weights in slices, again and again
-            return {name: tensor.astype(self.dtype) for name, tensor in self.checkpoint.tensors.items()}
-        return Converted(self.checkpoint, self.dtype, at_use=self.low_memory)
+        return Converted(self.checkpoint, self.dtype, at_use=self.low_memory or self.reproducible)
+
+    def _as_exact_products_read_them(self) -> Mapping[str, Array]:
+        """The checkpoint's tensors: views of the file, or of 16-bit numbers float32 arrays.
+
+        `Reproducible` widens them to float64 itself, a block at a time and again and again, whatever its dtype is.
+        """
+        kept = self.dtype if "float64" in self.checkpoint.dtype else np.dtype(np.float32)
+        if self.checkpoint.dtype == str(kept):
+            return self.checkpoint.tensors
+        return {name: tensor.astype(kept) for name, tensor in self.checkpoint.tensors.items()}
 
     def __call__(
         self,

@@ -1,6 +1,7 @@
 """The same bits whatever runs beside a text, on however many threads, on every kernel of the BLAS, and exact ones."""
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -196,6 +197,19 @@ def test_in_float64_every_activation_is_within_four_ulp_of_fifty_digits():
         rms = float(np.sqrt(np.mean([float(o - e) ** 2 for o, e in zip(ours.ravel(), exact.ravel(), strict=True)])))
         errors[name] = rms / np.spacing(np.abs(ours).max())
     assert max(errors.values()) <= 4
+
+
+def in_the_file(array):
+    """Whether an array is a view of a mapped file."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap.mmap)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_stay_in_the_float32_file_for_either_dtype(dtype, tmp_path):
+    model = numroberta.load(random_model.write(tmp_path), dtype=dtype, reproducible=True)
+    assert all(map(in_the_file, model.model.exact.tensors.values()))
 
 
 # --- Recordings ------------------------------------------------------------------------------------------------------
