@@ -53,6 +53,7 @@ def callers(encoder: TextEncoder, lines: list[str]) -> dict[str, Callable[[], An
 
     return {
         "the main thread": lambda: encoder.encode(lines),
+        f"the main thread, {CALLERS} calls": lambda: [encoder.encode(share) for share in shares],
         "another thread": lambda: one.submit(encoder.encode, lines).result(),
         f"{CALLERS} threads at once": lambda: list(many.map(encoder.encode, shares)),
         f"asyncio, {CALLERS} to_thread": lambda: asyncio.run(from_asyncio()),
