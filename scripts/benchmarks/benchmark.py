@@ -277,10 +277,12 @@ def in_turn(
     return seconds
 
 
+OURS = "import numroberta; numroberta.load({folder!r}, num_threads={threads}%s).encode({sentence!r})"
 FIRST_VECTOR = {
-    "numroberta": "import numroberta; numroberta.load({folder!r}, num_threads={threads}).encode({sentence!r})",
-    "numroberta, low_memory": "import numroberta; "
-    "numroberta.load({folder!r}, num_threads={threads}, low_memory=True).encode({sentence!r})",
+    "numroberta": OURS % "",
+    "numroberta, low_memory": OURS % ", low_memory=True",
+    "numroberta, reproducible": OURS % ", reproducible=True",
+    "numroberta, reproducible float64": OURS % ", reproducible=True, dtype='float64'",
     "PyTorch": "import torch; torch.set_num_threads({threads}); from transformers import AutoTokenizer, RobertaModel; "
     "t = AutoTokenizer.from_pretrained({folder!r}); m = RobertaModel.from_pretrained({folder!r}).eval(); "
     "torch.inference_mode().__enter__(); m(**t({sentence!r}, return_tensors='pt')).last_hidden_state.mean(1)",
@@ -575,7 +577,11 @@ def markdown(table: dict[str, dict[str, float]], threads: int) -> Iterator[str]:
         f"{error['reproducible'] / error['PyTorch']:.2f}× PyTorch's."
     )
     memory = table["peak memory, one sentence, MB"]
-    yield f"- `low_memory=True` peaks at {memory['numroberta, low_memory']:.0f} MB."
+    yield (
+        f"- `low_memory=True` peaks at {memory['numroberta, low_memory']:.0f} MB, `reproducible=True` "
+        f"at {memory['numroberta, reproducible']:.0f} MB, in float64 "
+        f"at {memory['numroberta, reproducible float64']:.0f} MB."
+    )
     cls = table["32 lines: mean pooling, CLS pooling, s"]
     cloze = table["masked LM: the masked token, all tokens, s"]
     yield (
