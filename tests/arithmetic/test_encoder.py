@@ -49,6 +49,8 @@ def models(draw):
     """A random geometry, and a random way to cut its work."""
     heads, head_dim = draw(st.integers(1, 5)), draw(st.sampled_from([1, 2, 3, 5, 8, 16]))
     width = draw(st.integers(1, 70))
+    # Two or three numbers may be nearly equal; then their norm multiplies a rounding error by up to 1 / √eps.
+    least_eps = [1e-12] if heads * head_dim >= 8 else []
     model = random_model.roberta(
         seed=draw(st.integers(0, 99)),
         num_threads=draw(st.integers(1, 3)),
@@ -58,7 +60,7 @@ def models(draw):
         intermediate_size=width,
         num_hidden_layers=draw(st.integers(1, 3)),
         pad_token_id=draw(st.integers(0, 3)),
-        layer_norm_eps=draw(st.sampled_from([1e-12, 1e-5, 1e-2])),
+        layer_norm_eps=draw(st.sampled_from([*least_eps, 1e-5, 1e-2])),
         vocab_size=30,
     )
     if draw(st.booleans()):
@@ -117,7 +119,7 @@ def test_a_long_text_equals_the_textbook_a_block_of_keys_after_the_other(data):
         patch.setattr(encoder, "SCORES", encoder.KEYS * data.draw(st.integers(1, 9)))
         states = model(ids, mask).last_hidden_state
     expected = expected_of(model, ids, mask).last_hidden_state * real[..., None]
-    np.testing.assert_allclose(states, expected, rtol=0, atol=CLOSE)  # measured: 1.0e-13
+    np.testing.assert_allclose(states, expected, rtol=0, atol=CLOSE)  # measured: 1.7e-14
 
 
 @pytest.mark.parametrize("wanted", [None, "first"])
