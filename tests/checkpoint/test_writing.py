@@ -1,7 +1,9 @@
 """What is written is what safetensors and transformers read, and nothing half-written is left behind."""
 
 import json
+import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +131,24 @@ def test_a_file_that_cannot_be_written_says_why_and_leaves_the_old_one(tmp_path)
         write_safetensors(tmp_path / "f", {"x": np.full(2, 1e9)}, dtype="float16")
     assert load_safetensors(tmp_path / "f")[0]["x"][0] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """All of its bytes: a power cut may lose the file, and never leaves an empty one under its name."""
+    steps, fsync, replace = [], os.fsync, Path.replace
+
+    def note_fsync(number):
+        steps.append(("synced", os.fstat(number).st_size))
+        fsync(number)
+
+    def note_replace(path, to):
+        steps.append(("named", to.name))
+        return replace(path, to)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    write_safetensors(tmp_path / "f", {"x": np.ones(2, np.float32)})
+    assert steps == [("synced", (tmp_path / "f").stat().st_size), ("named", "f")]
 
 
 def test_a_folder_has_its_name_when_it_is_complete(tmp_path):

@@ -128,6 +128,13 @@ def searched(tmp_path, small, small_folder, capsys):
     return run
 
 
+def test_a_ranking_names_the_line_of_the_file_where_some_lines_are_no_rows(searched, tmp_path):
+    """Editors and grep count blank lines, too."""
+    first, *others = (tmp_path / "in.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "gaps.jsonl").write_text("".join([first, "\n", "\n", *others]))
+    assert searched(texts="gaps.jsonl", query="an inner thing")[0] == (1.0, "gaps.jsonl:4", "an inner thing")
+
+
 def test_every_option_of_search_does_what_it_says(searched):
     assert searched()[0] == (1.0, "in.jsonl:1", "the sand")
     assert searched(query="an inner thing")[0] == (1.0, "in.jsonl:2", "an inner thing")

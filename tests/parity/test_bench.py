@@ -245,6 +245,14 @@ def test_scores_with_keys_before_queries_are_recognised(bench):
     assert {row.note for row in found.rows} == {"", "stored as texts × heads × keys × queries"}
 
 
+@pytest.mark.parametrize("hidden", [-np.inf, -10_000.0, 0.0])
+def test_scores_may_be_recorded_before_or_after_padding_is_masked(bench, hidden):
+    name = "encoder.layer.0.attention.scores"
+    keys_first = bench.port()[name].swapaxes(1, 3)
+    keys_first[bench.mask == 0] = hidden
+    assert bench.compare({name: keys_first.swapaxes(1, 3)}).alike
+
+
 def test_a_query_that_is_already_scaled_is_recognised(bench):
     port = bench.port()
     port["encoder.layer.0.attention.self.query"] = port["encoder.layer.0.attention.self.query"] / np.sqrt(6)

@@ -74,6 +74,12 @@ def test_a_path_or_a_method_that_there_is_not_is_refused_in_the_callers_dialect(
     assert client.ask("/v1/embeddings", method="DELETE").status == 405
 
 
+@pytest.mark.parametrize(("path", "method", "allowed"), [("/embed", "GET", "POST"), ("/v1/models", "POST", "GET")])
+def test_who_asks_with_another_method_is_told_which_ones_there_are(client, path, method, allowed):
+    """RFC 9110, 15.5.6: a 405 names them in Allow."""
+    assert allowed in client.ask(path, {} if method == "POST" else None).headers["allow"].split(", ")
+
+
 def test_a_request_of_more_texts_or_bytes_or_tokens_than_are_taken_is_refused(tiny, serve):
     from numroberta.serving import Limits
 

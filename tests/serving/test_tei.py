@@ -1,5 +1,6 @@
 """TEI's other endpoints, the heads', and those for the people who run the server, beside the library's own answers."""
 
+import asyncio
 import json
 import math
 import re
@@ -111,6 +112,30 @@ def test_words_are_tagged_as_tag_does(ask, encoders):
     assert close(ask("/tag", "tagger", {"inputs": "a b c"}), model.tag("a b c"))
     joined = {"inputs": ["a b", "c"], "parameters": {"aggregation_strategy": "simple", "ignore_labels": []}}
     assert close(ask("/tag", "tagger", joined), model.tag(["a b", "c"], "simple", ()))
+
+
+def test_two_who_tag_with_different_strides_at_once_each_get_their_own_entities(encoders):
+    """Their texts are not computed together: a batch has one stride."""
+    from numroberta.serving import Limits
+    from numroberta.serving.batching import Batcher
+    from numroberta.serving.heads import tag
+    from numroberta.serving.models import Models
+
+    model, text = encoders["tagger"], "Anna and the rain in Spain. " * 8
+    models, batcher = Models({"tagger": model}), Batcher(1, 10_000)
+
+    def job(stride):
+        return tag(
+            {"inputs": text, "parameters": {"aggregation_strategy": "simple", "stride": stride}}, models, Limits()
+        )
+
+    async def at_once():
+        return await asyncio.gather(*(batcher.results(job(stride), stride) for stride in (0, 30)))
+
+    (few,), (many,) = asyncio.run(at_once())
+    assert close(few, model.tag(text, "simple", stride=0))
+    assert close(many, model.tag(text, "simple", stride=30))
+    assert not close(few, many)
 
 
 def test_a_question_is_answered_as_answer_does(ask, encoders):

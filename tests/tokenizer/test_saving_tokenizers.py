@@ -56,6 +56,19 @@ def test_a_changed_length_is_saved(tmp_path):
     assert saved(first, tmp_path / "saved").max_length == 20
 
 
+def test_the_library_gives_the_offsets_of_a_space_that_only_the_trimming_keeps(tmp_path):
+    """Whether a space is put in front, and whether one in front is trimmed, are two settings of one name."""
+    tokenizers = pytest.importorskip("tokenizers")
+    content = tokenizer_json()
+    content["post_processor"]["add_prefix_space"] = True
+    ours = Tokenizer.load(write(tmp_path, tokenizer=content))
+    saved(ours, tmp_path / "saved")
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "saved" / "tokenizer.json"))
+    assert ours(" the low").offsets[1] == (0, 4)
+    for text in TEXTS:
+        assert library.encode(text).offsets == ours(text).offsets
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("which", ["old", "new", "template"])
 def test_transformers_reads_what_is_saved(tmp_path, which):

@@ -459,6 +459,16 @@ def test_a_question_that_leaves_no_room_is_refused(tok):
         tok("one two three four five six seven eight", "a context", truncation="only_second", max_length=10)
 
 
+def test_a_question_that_leaves_room_for_one_token_is_asked_and_one_that_leaves_none_is_refused(tok):
+    question, context = "one two three", "a context"
+    alone = len(tok(question, "", truncation=False))  # with the special tokens
+    encoding = tok(question, context, truncation="only_second", max_length=alone + 1)
+    assert encoding.sequence_ids.count(1) == 1
+    for call in (tok, lambda *pair, **options: tok.encode_ids([pair], **options)):
+        with pytest.raises(ValueError, match=r"the other text alone has (\d+) of the \1 tokens"):
+            call(question, context, truncation="only_second", max_length=alone)
+
+
 # ---- bad input
 
 

@@ -15,8 +15,18 @@ from conftest import ROOT
 
 import numroberta
 from numroberta import cli
-from numroberta.checkpoint import CheckpointError, open_checkpoint
-from numroberta.training import Diverged, finetune, loss_and_gradients
+from numroberta.checkpoint import WORDS, CheckpointError, open_checkpoint
+from numroberta.training import (
+    Classify,
+    Diverged,
+    Example,
+    Plan,
+    Stored,
+    Trainer,
+    finetune,
+    loss_and_gradients,
+)
+from numroberta.training.loop import fit
 
 GOOD, BAD = ["warm", "funny", "great"], ["dull", "cold", "awful"]
 
@@ -242,6 +252,10 @@ def test_a_resumed_run_must_be_the_same_run(tmp_path, base):
         finetune("classify", data, tmp_path / "out", model=base, report=stop, **OPTIONS)
     with pytest.raises(ValueError, match="this run had batch_size=16, and now 8: resume it as it began"):
         finetune("classify", data, tmp_path / "out", model=base, resume=True, **OPTIONS | {"batch_size": 8})
+    with pytest.raises(
+        ValueError, match="this run had epochs=4, and now 9"
+    ):  # whose rate would have fallen more slowly
+        finetune("classify", data, tmp_path / "out", model=base, resume=True, **OPTIONS | {"epochs": 9})
     write_csv(data, reviews(101))
     with pytest.raises(ValueError, match="this run had data="):
         finetune("classify", data, tmp_path / "out", model=base, resume=True, **OPTIONS)
@@ -266,6 +280,16 @@ def test_the_best_epoch_is_kept_and_a_run_that_gets_no_better_stops(tmp_path, ba
 
 
 # --- Bad input -----------------------------------------------------------------------------------------------------
+
+
+def test_words_that_no_text_has_decay_in_the_best_epoch_too(tmp_path, base):
+    """As in PyTorch, where weight decay pulls at every row of the table at every step."""
+    trainer = Trainer(open_checkpoint(base), Classify(("bad", "good")), num_threads=1, weight_decay=0.5)
+    before = trainer.tensors[WORDS][9].copy()
+    texts = [Example(np.array([0, 20, 21, 2]), 1)]
+    plan = Plan(epochs=1, batch_size=1, learning_rate=0.1, warmup=0.0)  # one step, at half of that rate
+    fit(trainer, lambda epoch: texts, len(texts), texts, plan, Stored(tmp_path / "run", {}))
+    np.testing.assert_allclose(trainer.tensors[WORDS][9], before * (1 - 0.05 * 0.5), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
