@@ -32,8 +32,11 @@ def save_tokenizer(spec: TokenizerSpec, folder: Path) -> None:
         settings["model_input_names"] = ["input_ids", *["token_type_ids"] * spec.uses_type_ids, "attention_mask"]
     else:
         content = tokenizer_json(spec)
-        settings["tokenizer_class"] = ROBERTA_CLASS if is_robertas(spec) else OTHER_CLASS
-        settings |= {"add_prefix_space": spec.add_prefix_space, "trim_offsets": spec.trim_offsets}
+        # The setting would override both of `tokenizer.json`: it is left out where they differ.
+        prefix = {spec.add_prefix_space, spec.trim_keeps_prefix}
+        settings |= {"add_prefix_space": spec.add_prefix_space} if len(prefix) == 1 else {}
+        settings["trim_offsets"] = spec.trim_offsets
+        settings["tokenizer_class"] = ROBERTA_CLASS if is_robertas(spec) and len(prefix) == 1 else OTHER_CLASS
     write_json(folder / "tokenizer.json", content)
     write_json(folder / "tokenizer_config.json", settings)
 

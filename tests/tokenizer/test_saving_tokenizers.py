@@ -11,6 +11,13 @@ from numroberta.tokenizer.tokenizer import Tokenizer
 TEXTS = ["", "the low", " the <mask> low\u00e9", "  two\n\nlines ", "\U0001f600 <s> </s>", "new york, the new"]
 
 
+def trimming_json():
+    """No space is put in front of a text, and one that is there is not trimmed either."""
+    content = tokenizer_json()
+    content["post_processor"]["add_prefix_space"] = True
+    return content
+
+
 def saved(tokenizer, folder):
     folder.mkdir()
     tokenizer.save(folder)
@@ -59,10 +66,8 @@ def test_a_changed_length_is_saved(tmp_path):
 def test_the_library_gives_the_offsets_of_a_space_that_only_the_trimming_keeps(tmp_path):
     """Whether a space is put in front, and whether one in front is trimmed, are two settings of one name."""
     tokenizers = pytest.importorskip("tokenizers")
-    content = tokenizer_json()
-    content["post_processor"]["add_prefix_space"] = True
-    ours = Tokenizer.load(write(tmp_path, tokenizer=content))
-    saved(ours, tmp_path / "saved")
+    ours = Tokenizer.load(write(tmp_path, tokenizer=trimming_json()))
+    assert_same(ours, saved(ours, tmp_path / "saved"))
     library = tokenizers.Tokenizer.from_file(str(tmp_path / "saved" / "tokenizer.json"))
     assert ours(" the low").offsets[1] == (0, 4)
     for text in TEXTS:
@@ -70,12 +75,13 @@ def test_the_library_gives_the_offsets_of_a_space_that_only_the_trimming_keeps(t
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("which", ["old", "new", "template"])
+@pytest.mark.parametrize("which", ["old", "new", "trimming", "template"])
 def test_transformers_reads_what_is_saved(tmp_path, which):
     transformers = pytest.importorskip("transformers")
     write_it = {
         "old": lambda: write_old(tmp_path),
         "new": lambda: write(tmp_path, tokenizer=tokenizer_json()),
+        "trimming": lambda: write(tmp_path, tokenizer=trimming_json()),
         "template": lambda: write(tmp_path, tokenizer=template_json()),
     }[which]
     ours = Tokenizer.load(write_it())
