@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     )
     from numroberta.checkpoint.writing import (
         new_folder as new_folder,
+        sync_folder as sync_folder,
         write_checkpoint as write_checkpoint,
         write_file as write_file,
         write_json as write_json,
@@ -118,6 +119,7 @@ __getattr__, __dir__ = door(
         ),
         "writing": (
             "new_folder",
+            "sync_folder",
             "write_checkpoint",
             "write_file",
             "write_json",

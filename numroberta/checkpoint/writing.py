@@ -115,6 +115,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
@@ -146,8 +147,19 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, so that what they replace may go; Windows has no such call."""
+    if os.name == "posix":
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 # What transformers calls a model with each head; without one it is the encoder alone.

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from numroberta.checkpoint import sync_folder
+
 try:
     import fcntl
 except ImportError:  # Windows: nothing keeps two runs apart there
@@ -138,7 +140,7 @@ class Growing:
             self.file.close()  # Windows neither renames nor removes what is open
         if sealed.exists():  # else it was killed right after this
             sealed.replace(self.path)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         self.partial.unlink(missing_ok=True)
         holds_the_lock = fcntl is not None
         if not holds_the_lock:
@@ -162,7 +164,7 @@ class Growing:
         try:
             with named(self.partial):
                 self.file = _unbuffered(self.partial, "wb")
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
             self._write({"about": self.about})
         except OSError:
             self._forget()
@@ -291,12 +293,3 @@ def _write(file: BinaryIO, data: bytes) -> None:
     while left:
         left = left[file.write(left) :]
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)

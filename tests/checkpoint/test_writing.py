@@ -12,6 +12,7 @@ import safetensors
 import safetensors.numpy
 from hypothesis import given, strategies as st
 
+from numroberta.checkpoint import writing
 from numroberta.checkpoint.checkpoint import open_checkpoint
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.errors import CheckpointError
@@ -147,8 +148,9 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(Path, "replace", note_replace)
+    monkeypatch.setattr(writing, "sync_folder", lambda folder: steps.append(("synced", folder)))
     write_safetensors(tmp_path / "f", {"x": np.ones(2, np.float32)})
-    assert steps == [("synced", (tmp_path / "f").stat().st_size), ("named", "f")]
+    assert steps == [("synced", (tmp_path / "f").stat().st_size), ("named", "f"), ("synced", tmp_path)]
 
 
 def test_a_folder_has_its_name_when_it_is_complete(tmp_path):
@@ -170,6 +172,15 @@ def test_a_folder_has_its_name_when_it_is_complete(tmp_path):
     with new_folder(tmp_path / "empty") as folder:
         (folder / "file").touch()
     assert (tmp_path / "empty" / "file").exists()
+
+
+def test_a_name_is_on_the_disk_before_what_it_replaces_may_go(tmp_path, monkeypatch):
+    """Fine-tuning removes its training state when the model has its folder: a power cut must not lose both."""
+    synced = []
+    monkeypatch.setattr(writing, "sync_folder", lambda folder: synced.append(sorted(p.name for p in folder.iterdir())))
+    with new_folder(tmp_path / "model") as folder:
+        write_safetensors(folder / "model.safetensors", {"x": np.zeros(3)})
+    assert synced == [["model.safetensors"], ["model"]]
 
 
 # --- Whole checkpoints ----------------------------------------------------------------------------------------

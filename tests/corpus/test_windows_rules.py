@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import numroberta
+from numroberta.checkpoint import writing
 from numroberta.corpus import resumable_file
 from numroberta.corpus.job import embed_files
 
@@ -53,9 +54,8 @@ def windows(monkeypatch):
         monkeypatch.setattr(Path, name, only_if_closed(getattr(Path, name)))
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(resumable_file, "fcntl", None)
-    monkeypatch.setattr(
-        resumable_file, "_sync_folder", lambda folder: None
-    )  # it does nothing where folders cannot be opened
+    for module in (resumable_file, writing):  # it does nothing where folders cannot be opened
+        monkeypatch.setattr(module, "sync_folder", lambda folder: None)
     return broken
 
 
