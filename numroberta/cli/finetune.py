@@ -85,7 +85,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def run_finetune(options: argparse.Namespace) -> None:
     from numroberta.checkpoint import CheckpointError
-    from numroberta.training import Diverged, training_folder
+    from numroberta.training import Diverged, remark, training_folder
 
     try:
         with sigterm_interrupts(), Bar() as bar:
@@ -97,6 +97,8 @@ def run_finetune(options: argparse.Namespace) -> None:
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
     print(f"learnt from {result.learnt_from:,} texts; {result.held_out:,} held-out texts: {scores}")
     print(f"epoch {result.epoch} of {result.epochs}, written to {result.folder}")
+    if remark(result.scores):
+        print(f"numroberta: {remark(result.scores)}", file=sys.stderr)
 
 
 def learn(options: argparse.Namespace, bar: Bar) -> Result:

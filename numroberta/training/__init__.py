@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         finetune as finetune,
         training_folder as training_folder,
     )
+    from numroberta.training.folder import remark as remark
     from numroberta.training.function import loss_and_gradients as loss_and_gradients
     from numroberta.training.loop import Diverged as Diverged, Plan as Plan, Progress as Progress
     from numroberta.training.optimizer import AdamW as AdamW, linear_schedule as linear_schedule
@@ -50,6 +51,7 @@ __getattr__, __dir__ = door(
     __name__,
     {
         "finetuning": ("TASKS", "Result", "finetune", "training_folder"),
+        "folder": ("remark",),
         "function": ("loss_and_gradients",),
         "loop": ("Diverged", "Plan", "Progress"),
         "optimizer": ("AdamW", "linear_schedule"),

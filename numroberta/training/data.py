@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +58,20 @@ def split(count: int, part: float, order: Sequence[int]) -> tuple[list[int], lis
     """(to learn from, held out): of so many texts in this order the first part is held out, at least one."""
     held = max(1, round(count * part))
     return list(order[held:]), list(order[:held])
+
+
+def spread(order: Sequence[int], labels: Sequence[Any]) -> list[int]:
+    """The order, changed so that its first part, however long, has of each label about the share that all have.
+
+    >>> spread([0, 1, 2, 3, 4, 5], ["a", "a", "a", "a", "b", "b"])
+    [0, 4, 1, 2, 5, 3]
+    """
+    there, seen = Counter(labels), Counter[Any]()
+    place = {}
+    for i in order:
+        seen[labels[i]] += 1
+        place[i] = (seen[labels[i]] - 0.5) / there[labels[i]]
+    return sorted(order, key=place.__getitem__)
 
 
 def label_names(labels: Sequence[Any]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from numroberta.arithmetic import schedule
 from numroberta.checkpoint import CheckpointError, open_checkpoint, show
 from numroberta.tokenizer import Tokenizer
-from numroberta.training.data import Data, label_names, load_data, several, split
+from numroberta.training.data import Data, label_names, load_data, several, split, spread
 from numroberta.training.examples import examples, masked
 from numroberta.training.folder import write_folder
 from numroberta.training.loop import Plan, Progress, fit
@@ -88,7 +88,8 @@ def finetune(
         data: What to learn from: .csv, .tsv, .jsonl, each also .gz, or .parquet; for "mlm" .txt, too.
         out: The new folder.  Beside it, in `OUT.training`, lies what an interrupted run has learnt.
         model, revision: Where to begin: "tiny", a folder, or a name on the hub, and its branch, tag or commit there.
-        eval_data: What to score each epoch on; None holds a tenth of `data` out.
+        eval_data: What to score each epoch on; None holds a tenth of `data` out, of `classify` with its share of each
+            label.
         text, pair, label: Columns.  classify: a text, or a pair, and its label.  tag: a text and a label for each
             word (a list, or a cell with blanks), or spans (start, end, label).  answer: `text` is the question, `pair`
             the context, and the label the answer: a text in the context, {"text": …, "answer_start": …} of SQuAD, or
@@ -125,6 +126,8 @@ def finetune(
     what, given, held = understood(task, given, held, problem_type, label_names)
     if held is None:
         order = np.random.default_rng([seed, 2]).permutation(len(given.texts)).tolist()
+        if isinstance(what, Classify) and what.problem_type == SINGLE and given.labels is not None:
+            order = spread(order, given.labels)
         own, other = split(len(given.texts), HELD_OUT, order)
         if not own:
             raise ValueError(f"{data} has {len(given.texts)} texts: too few to learn from and to hold some out")

@@ -74,11 +74,22 @@ def _write_sentence_files(folder: Path, task: Joint, hidden: int, max_length: in
     write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": hidden, **flags})
 
 
+def remark(scores: Mapping[str, float]) -> str:
+    """What scores on held-out texts do not say by themselves, or nothing."""
+    if scores.get("matthews", 1.0) > 0:
+        return ""
+    return (
+        "Its answers say nothing of the labels (matthews is 0 where all texts get the same one): more texts or epochs "
+        "may help, or a linear model on the vectors of `encode`."
+    )
+
+
 def card(folder: Path, task: Task, settings: Mapping[str, Any], scores: Mapping[str, float]) -> str:
     """The model card: what was learnt from what, how, and how good it is."""
     kind = type(task)
     labels = f"\nLabels: {', '.join(task.labels)}.\n" if isinstance(task, Classify | Tag) and task.labels else ""
     measured = "\n".join(f"| {name} | {value:.4f} |" for name, value in scores.items())
+    told = f"\n{remark(scores)}\n" if remark(scores) else ""
     asked = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if value is not None)
     return f"""---
 library_name: numroberta
@@ -95,7 +106,7 @@ base_model: {settings["model"]}
 | on texts that were held out | |
 |---|---|
 {measured}
-
+{told}
 ## How it was made
 
 | setting | |

@@ -115,8 +115,8 @@ def _batches(examples: Sequence[Example], plan: Plan, epoch: int) -> Iterator[li
 def _end_epoch(trainer: Trainer, held_out: Sequence[Example], plan: Plan, state: State, store: Stored) -> None:
     scores = trainer.score(held_out)
     state.history.append(scores)
-    values = [next(iter(one.values())) for one in state.history]
-    best = int(np.argmax(values))
+    values = [tuple(one.values()) for one in state.history]
+    best = values.index(max(values))
     if best == len(values) - 1:
         store.save_best(trainer)
     state.best = best

@@ -24,6 +24,7 @@ from numroberta.training import (
     Stored,
     Trainer,
     finetune,
+    finetuning,
     loss_and_gradients,
 )
 from numroberta.training.loop import fit
@@ -277,6 +278,41 @@ def test_the_best_epoch_is_kept_and_a_run_that_gets_no_better_stops(tmp_path, ba
     assert len(values) == result.epochs < 30
     assert values[result.epoch - 1] == max(values) == result.scores["accuracy"]
     assert result.epochs == result.epoch + 2
+
+
+def test_what_is_held_out_has_its_share_of_each_label(tmp_path, base, monkeypatch):
+    """Of 60 texts, 45 of them good, 6 are held out: 4 or 5 good ones, whatever the seed."""
+    data = write_csv(tmp_path / "reviews.csv", [(f"the film was {i}", int(i % 4 > 0)) for i in range(60)])
+    good = []
+
+    def fit(trainer, of_epoch, count, held_out, *_):
+        good.append(sum(int(example.target) for example in held_out))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetuning, "fit", fit)
+    for seed in range(20):
+        with pytest.raises(KeyboardInterrupt):
+            finetune("classify", data, tmp_path / "out", model=base, seed=seed)
+    assert set(good) <= {4, 5}
+
+
+def test_a_model_that_gives_all_texts_one_label_is_told_of(tmp_path, base, capsys):
+    data = write_csv(tmp_path / "reviews.csv", reviews(40))
+    options = ["--data", str(data), "--model", str(base), "--epochs", "1", "--learning-rate", "0"]
+    assert cli.main(["finetune", "classify", *options, "--out", str(tmp_path / "out")]) == 0
+    sentence = "Its answers say nothing of the labels"
+    assert sentence in capsys.readouterr().err
+    assert sentence in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+def test_of_epochs_as_accurate_the_one_that_tells_labels_apart_is_kept(tmp_path, base):
+    scores = [{"accuracy": 0.5, "matthews": 0.0}, {"accuracy": 0.5, "matthews": 0.25}, {"accuracy": 0.5, "matthews": 0}]
+    trainer = Trainer(open_checkpoint(base), Classify(labels=("bad", "good")))
+    trainer.score = lambda examples: scores.pop(0)
+    texts = [Example(np.array([0, 9, 2]), 0)] * 2
+    store = Stored(tmp_path / "training", {}, False)
+    state = fit(trainer, lambda epoch: texts, 2, texts, Plan(3, 2, 1e-4), store, lambda progress: None)
+    assert state.best == 1
 
 
 # --- Bad input -----------------------------------------------------------------------------------------------------
