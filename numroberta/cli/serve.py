@@ -21,7 +21,11 @@ LOOPBACK = ("127.", "::1", "localhost")
 def add_serve(parsers: Parsers) -> None:
     parser = parsers.add_parser("serve", help="models behind HTTP, for clients of OpenAI's API and of TEI's")
     parser.add_argument(
-        "--model", action="append", metavar="MODEL", help=f"{MODEL_NAMES} (default: tiny); again for another one"
+        "--model",
+        action="append",
+        metavar="[NAME=]MODEL",
+        help=f"{MODEL_NAMES} (default: tiny); again for another one; NAME: what requests call it, else a folder's is "
+        "its last part; the first answers where they call none",
     )
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this computer)")
@@ -78,11 +82,13 @@ def run_serve(options: argparse.Namespace) -> int:
 
 
 def load_models(options: argparse.Namespace) -> dict[str, TextEncoder]:
-    """The models by the names that requests have for them: a folder's is its last part."""
+    """The models by the names that requests have for them: NAME of NAME=MODEL, or else a folder's last part."""
     models: dict[str, TextEncoder] = {}
-    for model in options.model or ["tiny"]:
-        name = Path(model).resolve().name if Path(model).is_dir() else model
-        if name in models:
-            raise ValueError(f"--model {model}: another model is called {name}, too")
-        models[name] = load_model(argparse.Namespace(**vars(options) | {"model": model}))
+    for given in options.model or ["tiny"]:
+        named, equals, model = given.partition("=")
+        if not equals or Path(given).is_dir():
+            model, named = given, Path(given).resolve().name if Path(given).is_dir() else given
+        if named in models:
+            raise ValueError(f"--model {given}: another model is called {named}, too: give it a name, NAME={model}")
+        models[named] = load_model(argparse.Namespace(**vars(options) | {"model": model}))
     return models

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -156,14 +157,25 @@ def routes(service: Service) -> list[BaseRoute]:
     ]
 
 
+def query_of(scope: Scope) -> Object:
+    """The model that a request names in its address, as `/info` takes it; the request's own `model` goes before."""
+    named = parse_qs(scope["query_string"].decode("latin-1")).get("model")
+    return {"model": named[0]} if named else {}
+
+
 def dialect_of(path: str) -> Dialect:
     return openai_error if path.startswith("/v1/") else tei_error
 
 
 async def http_error(request: Request, error: HTTPException) -> Response:
     """What Starlette refuses: a path or a method that there is not."""
-    refused = Refused("method" if error.status_code == 405 else "path", f"{error.detail}: {request.method} here")
-    status, body = dialect_of(request.url.path)(refused)
+    path = request.url.path
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        refused = Refused("method", f"{path} takes {allowed}, not {request.method}")
+    else:
+        refused = Refused("path", f"there is no {request.method} {path} here")
+    status, body = dialect_of(path)(refused)
     return JSONResponse(body, status, headers=error.headers)
 
 
@@ -271,7 +283,7 @@ class Post:
         data = seen.body = await read(scope, receive, service.limits.body, service.limits.patience)
 
         def prepared() -> Job | bytes:
-            return self.endpoint(parsed(data), service.models, service.limits)
+            return self.endpoint(query_of(scope) | parsed(data), service.models, service.limits)
 
         job = await aside(prepared, len(data) > SMALL)
         if isinstance(job, bytes):

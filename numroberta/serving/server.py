@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import time
@@ -61,7 +62,8 @@ def listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         if listener:
             listener.close()
-        raise OSError(f"cannot listen at {host}, port {port}: {error.strerror}") from None
+        other = "; --port 0 takes a free one" if error.errno == errno.EADDRINUSE else ""
+        raise OSError(f"cannot listen at {host}, port {port}: {error.strerror}{other}") from None
     return listener
 
 

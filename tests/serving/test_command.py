@@ -102,6 +102,14 @@ def test_a_port_that_is_taken_is_a_sentence(server):
         assert process.stderr.read().startswith(f"numroberta: cannot listen at 127.0.0.1, port {server.port}: ")
 
 
+def test_two_folders_of_one_name_are_served_under_names_of_ones_own(connected):
+    """Folders of sentence-transformers' packages are often called `model`."""
+    with started("--model", "small=tiny", "--model", "other=tiny") as (_, port, line):
+        assert line.startswith("small, other at ")
+        assert [model["id"] for model in connected(port).ask("/v1/models").json["data"]] == ["small", "other"]
+        assert connected(port).ask("/info?model=other").json["model_id"] == "other"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -109,7 +117,7 @@ def test_a_port_that_is_taken_is_a_sentence(server):
         (["--host", "no.such.host.invalid"], "cannot listen at no.such.host.invalid, port 0: "),
         (["--queue", "0"], "--queue 0 --grace 30 --port 0: expected at least 1"),
         (["--grace", "-1"], "expected at least 1, at least 0"),
-        (["--model", "tiny", "--model", "tiny"], "another model is called tiny, too"),
+        (["--model", "tiny", "--model", "tiny"], "another model is called tiny, too: give it a name, NAME=tiny"),
     ],
 )
 def test_options_that_cannot_be_followed_are_a_sentence(command, options, words):

@@ -71,6 +71,8 @@ def test_a_path_or_a_method_that_there_is_not_is_refused_in_the_callers_dialect(
     assert client.ask("/v1/nothing").json["error"]["type"] == "invalid_request_error"
     assert client.ask("/nothing").json["error_type"] == "Validation"
     assert client.ask("/embed").status == 405
+    assert client.ask("/embed").json["error"] == "/embed takes POST, not GET"
+    assert client.ask("/model/embed", {"inputs": "a"}).json["error"] == "there is no POST /model/embed here"
     assert client.ask("/v1/embeddings", method="DELETE").status == 405
 
 

@@ -207,6 +207,13 @@ def test_info_says_what_is_served_and_how_much_is_taken(client, encoders, serve)
     assert kinds["ranker"] == ["reranker"]
 
 
+def test_a_model_that_the_address_names_is_the_one_that_answers(client):
+    refused = client.ask("/embed?model=ada", {"inputs": "A text."})
+    assert (refused.status, refused.json["error"]) == (404, "'ada' is not served here, but 'tiny'")
+    assert client.ask("/embed?model=tiny", {"inputs": "A text."}).status == 200
+    assert client.ask("/embed?model=ada", {"inputs": "A text.", "model": "tiny"}).status == 200
+
+
 def test_metrics_count_requests_by_path_and_status_in_prometheus_format(tiny, serve):
     with serve({"tiny": tiny}) as client:
         client.ask("/embed", {"inputs": TEXTS})
