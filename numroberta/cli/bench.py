@@ -39,6 +39,8 @@ def run_trace(options: argparse.Namespace) -> None:
     size = f"{counted(rows, 'text')} of up to {counted(tokens, 'token')}"
     print(f"{size}: {len(recorded)} tensors, {model.model.dtype}, {options.model}")
     print(f"written to {options.output}")
+    if recorded["attention_mask"].all():
+        print("no text is padded, so that masks will not be tested: add a shorter one")
 
 
 def add_compare(parsers: Parsers) -> None:

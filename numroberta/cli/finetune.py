@@ -97,8 +97,8 @@ def run_finetune(options: argparse.Namespace) -> None:
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
     print(f"learnt from {result.learnt_from:,} texts; {result.held_out:,} held-out texts: {scores}")
     print(f"epoch {result.epoch} of {result.epochs}, written to {result.folder}")
-    if remark(result.scores):
-        print(f"numroberta: {remark(result.scores)}", file=sys.stderr)
+    if told := remark(result.scores):
+        print(told)
 
 
 def learn(options: argparse.Namespace, bar: Bar) -> Result:

@@ -41,7 +41,7 @@ def report(comparison: Comparison, *, colour: bool = False) -> str:
         lines.append(f"judged by the rounding of its type: {comparison.precision}")
     first = comparison.first
     if first is None:
-        lines.append(paint(f"all {len(comparison.rows)} tensors agree", RED if comparison.extra_layers else GREEN))
+        lines.append(paint(*_all_agree(comparison)))
     else:
         lines.append(paint(f"the first to differ: {first.name}", BOLD) + _size_of_error(first))
     if comparison.diagnosis:
@@ -51,6 +51,15 @@ def report(comparison: Comparison, *, colour: bool = False) -> str:
     if comparison.remark:
         lines.append(comparison.remark)
     return "\n".join(lines)
+
+
+def _all_agree(comparison: Comparison) -> tuple[str, str]:
+    """The sentence, and its colour: tensors that could not be compared are nothing to be glad of."""
+    count = len(comparison.rows)
+    if comparison.unknown and comparison.missing:
+        sentence = f"the {count} tensors that both have agree; {len(comparison.unknown)} of mine have names that the "
+        return f"{sentence}reference has not, and were not compared: --map renames them", RED
+    return f"all {count} tensors agree", RED if comparison.extra_layers else GREEN
 
 
 def _size_of_error(tensor: TensorComparison) -> str:
@@ -63,8 +72,8 @@ def _explanation(diagnosis: Diagnosis, paint: Callable[[str, str], str]) -> str:
     since = some(list(diagnosis.since)) if diagnosis.since else "the token ids"
     if diagnosis.mistake is None:
         return f"no classic mistake explains it; computed from {since}, the step is off by {diagnosis.before:.1e}"
-    with_it = "read from its numbers" if diagnosis.after is None else f"{diagnosis.after:.1e} with this mistake"
-    errors = f"{diagnosis.before:.1e} off as it should be, {with_it}"
+    with_it = "it is read from them" if diagnosis.after is None else f"with it {diagnosis.after:.1e}"
+    errors = f"without the mistake {diagnosis.before:.1e} away from my numbers, {with_it}"
     lines = [paint(f"diagnosis: {_sentence(diagnosis)}", BOLD), f"  computed again from {since}: {errors}"]
     if diagnosis.others:
         lines.append(f"  the same numbers: {'; '.join(diagnosis.others[:2])}")
@@ -72,7 +81,7 @@ def _explanation(diagnosis: Diagnosis, paint: Callable[[str, str], str]) -> str:
 
 
 def _sentence(diagnosis: Diagnosis) -> str:
-    return f"{diagnosis.mistake}{f', {diagnosis.where}' if diagnosis.where else ''}"
+    return f"{diagnosis.mistake}{f' ({diagnosis.where})' if diagnosis.where else ''}"
 
 
 def assert_matches(

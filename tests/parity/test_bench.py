@@ -307,6 +307,7 @@ def test_a_subset_and_unknown_tensors_are_told(bench):
     assert len(found.missing) == len(bench.reference) - 3
     text = parity.report(found)
     assert "not in the reference, not compared: my.own" in text
+    assert "1 of mine have names that the reference has not, and were not compared: --map renames them" in text
     assert "not in mine: embeddings.word_embeddings" in text
 
 
@@ -351,6 +352,9 @@ def test_trace_and_compare_from_the_shell(bench, tmp_path, capsys):
     capsys.readouterr()
     assert main(["compare", str(a), str(b)]) == 0
     assert f"all {len(bench.reference)} tensors agree" in capsys.readouterr().out
+    assert main(["trace", "--model", str(folder), TEXTS[0], "-o", str(b)]) == 0
+    assert "masks will not be tested: add a shorter one" in capsys.readouterr().out
+    assert main(["trace", "--model", str(folder), *TEXTS, "-o", str(b)]) == 0
 
     tensors = load_file(b)
     tensors["encoder.layer.1.attention.scores"] *= np.sqrt(np.float32(6))

@@ -301,7 +301,7 @@ def test_a_model_that_gives_all_texts_one_label_is_told_of(tmp_path, base, capsy
     options = ["--data", str(data), "--model", str(base), "--epochs", "1", "--learning-rate", "0"]
     assert cli.main(["finetune", "classify", *options, "--out", str(tmp_path / "out")]) == 0
     sentence = "Its answers say nothing of the labels"
-    assert sentence in capsys.readouterr().err
+    assert sentence in capsys.readouterr().out
     assert sentence in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 
