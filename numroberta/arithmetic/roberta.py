@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numroberta import shallow
 from numroberta.arithmetic import blas, cut, encoder, heads, schedule
-from numroberta.arithmetic.converted import Converted
+from numroberta.arithmetic.converted import Converted, Table, is_large
 from numroberta.arithmetic.encoder import Plan, Share, Texts, Trace, Weights
 from numroberta.arithmetic.reproducible import ExactLayers, Recorder, Reproducible
-from numroberta.checkpoint import Checkpoint
+from numroberta.checkpoint import WORDS, Checkpoint
 
 Array = NDArray[Any]
 R = TypeVar("R")
@@ -75,12 +76,16 @@ class Roberta:
         tensors = self._in_this_dtype(reproducible)
         self.tensors = tensors
         self.weights = Weights.from_tensors(tensors, self.config)
+        if is_large(checkpoint.stored[WORDS]):
+            self.weights = self.weights._replace(word=Table(checkpoint.stored[WORDS], self.dtype))
         self.exact = Reproducible(tensors, self.config, self.dtype) if reproducible else None
         self.layers = ExactLayers(self.exact) if self.exact else heads.Layers(tensors, self.config.layer_norm_eps)
         self._cut = partial(cut.choose, self.config, self.dtype, deterministic)
 
     def __reduce__(self) -> tuple[object, ...]:
         return partial(Roberta, **self._options), (self.checkpoint,)
+
+    __copy__ = shallow
 
     def _in_this_dtype(self, reproducible: bool) -> Mapping[str, Array]:
         """The checkpoint's tensors: views of the file where it has this dtype, else converted."""
