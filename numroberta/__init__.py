@@ -80,6 +80,13 @@ class computed_once(Generic[T]):
         return value
 
 
+def shallow(original: T) -> T:
+    """`copy.copy` of what is pickled in another way: an object that has the same attributes, and shares them."""
+    new = object.__new__(type(original))
+    vars(new).update(vars(original))
+    return new
+
+
 def warn(message: str) -> None:
     """A UserWarning that blames the line of the caller's own code, however deep inside this package it is found."""
     level = 1

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from numroberta.arithmetic.roberta import Roberta
-from numroberta.checkpoint import encoder_shapes, head_shapes
+from numroberta.checkpoint import WORDS, encoder_shapes, head_shapes
 from numroberta.checkpoint.config import RobertaConfig
 from numroberta.checkpoint.safetensors_file import load_safetensors
 from numroberta.checkpoint.writing import write_safetensors
@@ -56,7 +56,9 @@ def roberta(seed=0, dtype="float64", weights=None, **options):
     config = RobertaConfig.from_dict(sizes)
     weights = weights or tensors(config, "pooler", seed=seed, dtype=dtype)
     weights = {name: tensor.astype(dtype) for name, tensor in weights.items()}
-    return Roberta(SimpleNamespace(config=config, tensors=weights, dtype=str(np.dtype(dtype))), dtype=dtype, **options)
+    in_no_file = {WORDS: SimpleNamespace(start=0, stop=0)}
+    checkpoint = SimpleNamespace(config=config, tensors=weights, stored=in_no_file, dtype=str(np.dtype(dtype)))
+    return Roberta(checkpoint, dtype=dtype, **options)
 
 
 def write_tokenizer(folder):

@@ -18,6 +18,8 @@ Array = NDArray[Any]
 T = TypeVar("T")
 
 SMALL = 1 << 16  # elements; biases and norms are kept in any case
+LARGE = 1 << 24  # bytes of a table whose memory is given back
+ROWS = 128  # of a table, at 64 KB each, between two times that memory is given back
 
 
 class Converted(Mapping[str, Array]):
@@ -54,13 +56,29 @@ class Converted(Mapping[str, Array]):
 
 
 class Table:
-    """A table that gives its rows in another dtype: `table[ids]`, (n,) -> (n, hidden)."""
+    """A table of embeddings in the file, which gives its rows in the arithmetic's dtype: `table[ids]`.
+
+    The system brings a page of a file into memory with its neighbours, 64 KB for a row of 3, and so most of a
+    vocabulary is there after some pages of text.  A large table's memory is therefore given back after each ROWS rows.
+    """
 
     def __init__(self, stored: StoredTensor, dtype: np.dtype[Any]):
-        self.rows, self.stored_dtype, self.dtype = stored.stored(), stored.dtype, dtype
+        self.stored, self.rows, self.dtype = stored, stored.stored(), dtype
+        self._read = 0  # rows since memory was given back
 
-    def __getitem__(self, ids: Any) -> Array:
-        return widened(self.rows[ids], self.stored_dtype).astype(self.dtype)
+    def __getitem__(self, ids: Array) -> Array:
+        """(n,) -> (n, hidden)."""
+        found: Array = widened(self.rows[ids], self.stored.dtype).astype(self.dtype, copy=False)
+        self._read += len(found)
+        if self._read >= ROWS and is_large(self.stored):
+            self.stored.give_back()
+            self._read = 0
+        return found
+
+
+def is_large(stored: StoredTensor) -> bool:
+    """Whether a table is worth the time that giving it back takes."""
+    return stored.stop - stored.start >= LARGE
 
 
 class AtUse(Sequence[T]):

@@ -23,6 +23,8 @@ from numroberta.checkpoint import RobertaConfig
 
 # Elements of one block of attention scores: 512 KB of float32, written, exponentiated and read again in the cache.
 SCORES = 131_072
+# Rows of embeddings that are added up and turned into columns at once.
+FEW = 128
 # A text of more tokens than LONG is looked at in blocks of so many keys: with all of its keys a block would have few
 # queries, and products of few columns are slow (at 8,000 keys and 16 queries, less than half the rate).
 LONG, KEYS = 1024, 256
@@ -34,11 +36,13 @@ class Share(NamedTuple):
     """How the parts of a layer's work are run: in the caller's thread, or by several workers at the same time.
 
     run(function, parts): calls `function(part, scratch)` for each part and gives the results in the parts' order.
-    `scratch` is the memory of the worker who runs the part.
+    `scratch` is the memory of the worker who runs the part.  One worker runs a part when its result is asked for.
+    scratch: the caller's own memory, which is that of the first part's worker, too.
     """
 
     workers: int
     run: Callable[[Callable[[slice, Scratch], Array], Sequence[slice]], Iterable[Array]]
+    scratch: Scratch
 
 
 class Linear(NamedTuple):
@@ -180,7 +184,7 @@ def forward(
         The states and their spans, in scratch memory: use or copy them before the next text is run.
     """
     config = plan.config
-    states = States(embed(weights, texts, config.layer_norm_eps), texts.spans)
+    states = States(embed(weights, texts, config.layer_norm_eps, plan.share), texts.spans)
     if done:
         done("embeddings")
     if trace.hidden_states is not None:
@@ -203,12 +207,16 @@ def forward(
     return states
 
 
-def embed(weights: Weights, texts: Texts, eps: float) -> Array:
+def embed(weights: Weights, texts: Texts, eps: float, share: Share) -> Array:
     """LayerNorm(word + position + token type), (n,) -> (hidden, n)."""
-    rows = weights.word[texts.ids]  # (n,) -> (n, hidden)
-    rows += weights.position[texts.positions]
-    rows += weights.token_type[texts.type_ids] if texts.type_ids.any() else weights.token_type[0]
-    x = np.ascontiguousarray(rows.T)  # (n, hidden) -> (hidden, n)
+    hidden, n = weights.token_type.shape[1], len(texts.ids)
+    x = share.scratch(memory_for("feed-forward", slice(0, 1), share), (hidden, n))  # as each layer leaves its output
+    for some in slices(n, FEW):
+        rows = weights.word[texts.ids[some]]  # (few,) -> (few, hidden)
+        rows += weights.position[texts.positions[some]]
+        types = texts.type_ids[some]
+        rows += weights.token_type[types] if types.any() else weights.token_type[0]
+        x[:, some] = rows.T
     kernels.layer_norm(x, *weights.embedding_norm, eps)
     return x
 
@@ -234,7 +242,7 @@ def encoder_layer(layer: Layer, states: States, asking: States, plan: Plan, prob
     kernels.layer_norm(between, *layer.attention_norm, config.layer_norm_eps)
 
     def some_width(rows: slice, scratch: Scratch) -> Array:
-        return feed_forward(layer, between, rows, cut, scratch)
+        return feed_forward(layer, between, rows, plan, scratch)
 
     y = total(share.run(some_width, slices(config.intermediate_size, cut.width)))
     y += layer.narrow.bias
@@ -273,7 +281,7 @@ def attention(
         else:
             attend(q, k, v, c, scratch, None if probs is None else probs[texts.start][heads])
     context = context.reshape(rows.stop - rows.start, -1)  # (heads, d, m) -> (rows, m)
-    name = f"attention from {rows.start}"
+    name = memory_for("attention", rows, plan.share)
     return product(layer.context.weight[:, rows], context, piece, small, scratch, name)
 
 
@@ -366,17 +374,26 @@ def attend_in_blocks(query: Array, key: Array, value: Array, context: Array, scr
     context /= sums
 
 
-def feed_forward(layer: Layer, x: Array, rows: slice, cut: Cut, scratch: Scratch) -> Array:
+def feed_forward(layer: Layer, x: Array, rows: slice, plan: Plan, scratch: Scratch) -> Array:
     """W₂ gelu(W₁ x + b₁) over some of the wide rows: Vaswani et al. 2017, eq. 2, with gelu.  (hidden, n) -> same."""
+    cut = plan.cut
     wide = kernels.product(layer.wide.weight[rows], x, cut.piece, cut.small, scratch, "wide")  # -> (rows, n)
     kernels.bias_gelu(wide, layer.wide.bias[rows], scratch)
-    name = f"feed-forward from {rows.start}"
+    name = memory_for("feed-forward", rows, plan.share)
     return kernels.product(layer.narrow.weight[:, rows], wide, cut.piece, cut.small, scratch, name)
 
 
 def slices(length: int, step: int) -> list[slice]:
     """range(length) in slices of `step`."""
     return [slice(first, min(first + step, length)) for first in range(0, length, step)]
+
+
+def memory_for(what: str, rows: slice, share: Share) -> str:
+    """The name of the scratch memory for a part's result, (hidden, n).
+
+    One worker's first part keeps its own; `total` has added each other one to it before the next is computed.
+    """
+    return f"{what} from {rows.start}" if share.workers > 1 or not rows.start else "part of a sum"
 
 
 def total(parts: Iterable[Array]) -> Array:

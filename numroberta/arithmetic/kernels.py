@@ -68,6 +68,11 @@ ERFC = (
 )
 
 
+# Bytes that scratch memory is reserved for.  What nobody has written to costs address space alone; and memory that need
+# not grow leaves no holes behind.  From 4 MB on NumPy asks the system for huge pages, which come whole.
+LEAST = 3 << 20
+
+
 class Scratch:
     """Memory used again and again by one thread.
 
@@ -77,13 +82,15 @@ class Scratch:
     def __init__(self, dtype: DTypeLike):
         self.dtype = np.dtype(dtype)
         self._buffers: dict[str, Array] = {}
+        self.most = 0  # elements of the largest array so far
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> Array:
         """An array of this shape, its values undefined; whoever asks for the same name next gets the same memory."""
         size = math.prod(shape)
+        self.most = max(self.most, size)
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
-            buffer = self._buffers[name] = np.empty(size, self.dtype)
+            buffer = self._buffers[name] = np.empty(max(size, LEAST // self.dtype.itemsize), self.dtype)
         return buffer[:size].reshape(shape)
 
 

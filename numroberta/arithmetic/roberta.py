@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numroberta import shallow
 from numroberta.arithmetic import blas, cut, encoder, heads, schedule
-from numroberta.arithmetic.converted import Converted
+from numroberta.arithmetic.converted import Converted, Table, is_large
 from numroberta.arithmetic.encoder import Plan, Share, Texts, Trace, Weights
 from numroberta.arithmetic.reproducible import ExactLayers, Recorder, Reproducible
-from numroberta.checkpoint import Checkpoint
+from numroberta.checkpoint import WORDS, Checkpoint
 
 Array = NDArray[Any]
 R = TypeVar("R")
@@ -74,6 +75,8 @@ class Roberta:
         self.low_memory = low_memory
         self.tensors = self._in_this_dtype()
         self.weights = Weights.from_tensors(self.tensors, self.config)
+        if is_large(checkpoint.stored[WORDS]):
+            self.weights = self.weights._replace(word=Table(checkpoint.stored[WORDS], self.dtype))
         self.exact, self.layers = None, heads.Layers(self.tensors, self.config.layer_norm_eps)
         if reproducible:
             self.exact = Reproducible(self._as_exact_products_read_them(), self.config, self.dtype)
@@ -82,6 +85,8 @@ class Roberta:
 
     def __reduce__(self) -> tuple[object, ...]:
         return partial(Roberta, **self._options), (self.checkpoint,)
+
+    __copy__ = shallow
 
     def _in_this_dtype(self) -> Mapping[str, Array]:
         """The checkpoint's tensors: views of the file where it has this dtype, else converted."""

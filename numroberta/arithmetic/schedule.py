@@ -24,6 +24,7 @@ from numroberta.arithmetic.encoder import Share
 from numroberta.arithmetic.kernels import Scratch
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 # Columns in a group: the products reach their full rate (384 to 1,024 do), and a thread needs about 20 MB.
 COLUMNS = 512
@@ -99,13 +100,13 @@ def run(
         if num_threads == 1 or (one_at_a_time and not worth_sharing):
             return [job(alone(members.scratch[0])) for job in jobs]
         if one_at_a_time or len(jobs) < num_threads:
-            return [job(Share(num_threads, members.run)) for job in jobs]
+            return [job(Share(num_threads, members.run, members.scratch[0])) for job in jobs]
         return _in_parallel(jobs, members)
 
 
 def alone(scratch: Scratch) -> Share:
-    """A share that runs every part in the caller's thread, one after the other."""
-    return Share(1, lambda function, parts: [function(part, scratch) for part in parts])
+    """A share that runs every part in the caller's thread, when its result is asked for."""
+    return Share(1, lambda function, parts: (function(part, scratch) for part in parts), scratch)
 
 
 def _in_parallel(jobs: Sequence[Callable[[Share], R]], members: Team) -> list[R]:
@@ -137,13 +138,13 @@ class Team:
     """Threads that run the parts of a work together: part i on thread i modulo `size`, the caller's being 0.
 
     They wait for the next work until `end` is called or nobody holds the team any more.
+    scratch: each member's memory, lent to the team while it is at work.
     """
 
     _tasks: Sequence[SimpleQueue[Any]] = ()
 
-    def __init__(self, size: int, dtype: DTypeLike):
-        self.size = size
-        self.scratch = [Scratch(dtype) for _ in range(size)]
+    def __init__(self, size: int, scratch: list[Scratch]):
+        self.size, self.scratch = size, scratch
         self._tasks = [SimpleQueue() for _ in range(size - 1)]
         for tasks in self._tasks:
             threading.Thread(target=_member, args=(tasks,), name="numroberta", daemon=True).start()
@@ -205,7 +206,9 @@ def _member(tasks: SimpleQueue[Any]) -> None:
         del task
 
 
-_idle: dict[tuple[int, str], list[Team]] = {}  # kept for the next calls: of a kind as many as were at work at once
+# Kept for the next calls: as many as were at work at once.
+_idle: dict[tuple[int, str], list[Team]] = {}  # by size and dtype
+_spare: dict[str, list[Scratch]] = {}  # by dtype, for teams of any size
 
 
 @contextmanager
@@ -215,20 +218,32 @@ def team(size: int, dtype: DTypeLike) -> Iterator[Team]:
     Whatever is raised inside, the team is ended, not kept: it might still be at work.
     """
     kind = size, np.dtype(dtype).name
-    idle = _idle.setdefault(kind, [])
+    idle, spare = _idle.setdefault(kind, []), _spare.setdefault(kind[1], [])
     members = None
     try:
-        try:
-            members = idle.pop()
-        except IndexError:
-            members = Team(size, dtype)
+        scratch = [_taken(spare) or Scratch(dtype) for _ in range(size)]
+        if members := _taken(idle):
+            members.scratch = scratch
+        else:
+            members = Team(size, scratch)
             members.run(lambda part, scratch: blas.touch_workspace(dtype), [slice(i, i + 1) for i in range(size)])
         yield members
     except BaseException:
         if members:
             members.end()
         raise
+    spare += members.scratch
+    spare.sort(key=lambda scratch: scratch.most)  # the largest is taken first: few grow to what the longest texts need
+    members.scratch = []
     idle.append(members)
+
+
+def _taken(kept: list[T]) -> T | None:
+    """What was put on a list last; None where it is empty."""
+    try:
+        return kept.pop()
+    except IndexError:  # another thread may have taken it since anybody looked
+        return None
 
 
 if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 from numpy.typing import ArrayLike, NDArray
 
-from numroberta import computed_once, warn
+from numroberta import computed_once, shallow, warn
 from numroberta.arithmetic import Roberta, similarity, similarity_pairwise
 from numroberta.checkpoint import Checkpoint, open_checkpoint
 from numroberta.model import answer, classify, fill_mask, tag, vectors
@@ -70,6 +70,8 @@ class TextEncoder:
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.checkpoint, self.model), {"max_length": self.max_length}
+
+    __copy__ = shallow
 
     # --- One vector per text -------------------------------------------------------------------------------------
 

@@ -33,12 +33,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = "The quick brown fox jumps over the lazy dog near the old oak."  # 16 tokens of roberta-base's
 WRAPPER = """
 import sys
+import torch
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 from sentence_transformers import SentenceTransformer
 
-model = SentenceTransformer(sys.argv[1], device="cpu")
+model = SentenceTransformer(sys.argv[1], device="cpu", model_kwargs={"dtype": torch.float32})
 app = FastAPI()
 
 class Request(BaseModel):
@@ -327,13 +328,21 @@ def main() -> None:
     lines = [line for line in options.lines.read_text("utf-8").splitlines() if line.strip()]
     lines = random.Random(0).sample(lines, min(options.texts, len(lines)))
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.model or str(seeded_folder(Path(scratch) / "seeded", options.tokenizer))
+        folder = str(folder_of(options.model, options.tokenizer, Path(scratch)))
         if options.what == "memory":
             memory(folder, lines, options.requests)
         elif options.what == "stop":
             stop(folder, lines)
         else:
             speed(folder, lines, options.turns, options.infinity)
+
+
+def folder_of(model: str | None, tokenizer: Path | None, scratch: Path) -> Path:
+    """The folder of a model, which every server can read; of the built-in one, which has a name for us alone, too."""
+    sys.path.insert(0, str(ROOT))
+    from numroberta.checkpoint import find_folder
+
+    return find_folder(model) if model else seeded_folder(scratch / "seeded", tokenizer)
 
 
 def seeded_folder(folder: Path, tokenizer: Path | None) -> Path:

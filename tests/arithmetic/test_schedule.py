@@ -132,6 +132,19 @@ def test_members_of_a_team_have_scratch_memory_of_their_own():
     assert not any(np.shares_memory(results[i], results[j]) for i in range(3) for j in range(i))
 
 
+def test_teams_of_all_sizes_use_the_same_memory_the_largest_first(monkeypatch):
+    monkeypatch.setattr(schedule, "_spare", {})
+    for size, elements in ((1, 10), (2, 1000), (3, 10), (1, 5)):
+        with schedule.team(size, "float32") as team:
+            team.scratch[0]("a", (elements,))
+    assert [scratch.most for scratch in schedule._spare["float32"]] == sorted(
+        scratch.most for scratch in schedule._spare["float32"]
+    )
+    assert len(schedule._spare["float32"]) == 3
+    with schedule.team(1, "float32") as team:
+        assert team.scratch[0].most == 1000
+
+
 @pytest.mark.parametrize("failure", [ValueError, MemoryError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("one_at_a_time", [False, True])

@@ -203,6 +203,27 @@ def test_low_memory_leaves_no_weights_in_memory(tmp_path):
     assert resident(low_memory=True) < 5  # the pooler's, with neighbours; measured: 0.7, beside 20
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="this system does not list its mapped pages")
+def test_of_a_large_vocabulary_few_rows_stay_in_memory(tmp_path):
+    sizes = {"vocab_size": 100_000, "hidden_size": 48, "num_attention_heads": 4}
+    folder = random_model.write(tmp_path / "many_words", **sizes)
+    encoder = numroberta.load(folder, num_threads=1)
+    table = encoder.checkpoint.stored["embeddings.word_embeddings.weight"]
+    size = (table.stop - table.start) / 2**20
+    assert size > 16
+
+    def resident():
+        """MB of the weights that are in memory."""
+        lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+        sizes = [next(rss for rss in lines if rss.startswith("Rss:")) for line in lines if str(folder) in line]
+        return sum(int(size.split()[1]) for size in sizes) / 1024
+
+    ids = np.random.default_rng(0).integers(4, 100_000, (64, 64))
+    first = encoder.model(ids).last_hidden_state
+    assert resident() < size / 4  # measured: 0.5 of 18; with all that was read, and its neighbours, 18
+    np.testing.assert_array_equal(encoder.model(ids).last_hidden_state, first)
+
+
 def test_float64_is_computed_in_float64(small):
     exact = numroberta.load(small.checkpoint.folder, dtype="float64").encode(TEXTS)
     assert exact.dtype == np.float64

@@ -166,3 +166,15 @@ async def test_a_request_that_cannot_be_computed_takes_no_other_one_with_it():
     assert (results[0], results[2]) == (["A"], ["C", "D"])
     assert isinstance(results[1], ArithmeticError)
     assert await batcher.results(work.job("after"), "x") == ["AFTER"]
+
+
+def test_a_model_on_another_number_of_threads_has_the_same_tokenizer_and_weights(tiny):
+    """Else a server has each of them once for every number of threads that a batch was given."""
+    from numroberta.serving.models import Served
+
+    served = Served("tiny", tiny)
+    threads = tiny.model.num_threads + 1
+    other = served.on(threads)
+    assert (other.model.num_threads, tiny.model.num_threads) == (threads, threads - 1)
+    assert other.tokenizer is tiny.tokenizer
+    assert other.model.weights is tiny.model.weights
