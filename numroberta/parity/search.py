@@ -30,6 +30,11 @@ from numroberta.parity.names import (
     same_layer,
 )
 from numroberta.parity.narrow_step import narrow_step
+from numroberta.parity.read_heads import from_heads
+from numroberta.parity.read_norm import from_statistics
+from numroberta.parity.read_pooling import weighted_pooling
+from numroberta.parity.read_sums import from_sums
+from numroberta.parity.read_tensors import from_tensors
 from numroberta.parity.screening import SKETCH, Screen, telling_text
 from numroberta.parity.steps import Forward, Inputs, Mistake
 
@@ -208,13 +213,15 @@ class Search:
         if numbers and numbers[0][1] <= enough:
             mistake, after = numbers[0]
             return replace(nothing, mistake=mistake.sentence, after=after, made=(*self.made, mistake))
-        for terms in of_terms(sound, name, self.wrong.value, compared):
-            if (after := error(terms)) <= enough:
-                return replace(nothing, mistake=terms.sentence, after=after, made=(*self.made, terms))
+        for mistake in read(sound, name, self.wrong.value, compared):
+            if (after := error(mistake)) <= enough:
+                best, where, _, _ = self.by_what_comes_later(known, [mistake])
+                return replace(nothing, mistake=best.sentence, after=after, where=where, made=(*self.made, best))
         seen = (
             scaled_or_clipped(name, expected, self.wrong.value, compared, enough)
             or narrow_step(sound, name, self.wrong.value, compared, nothing.before, self.wrong.tolerance)
             or another_mask(sound, name, self.wrong.value, compared, enough)
+            or weighted_pooling(sound, name, self.wrong.value)
             or evidence(sound, name, self.wrong.value, compared)
         )
         if seen:
@@ -501,6 +508,12 @@ class Search:
         best = pairs[min(same, key=lambda number: sorted(place[id(m)] for m in pairs[number])[::-1])]
         sentence = "two mistakes: " + "; and ".join(f"{m.sentence}{in_layer(m)}" for m in best)
         return replace(nothing, mistake=sentence, after=min(found)[0], made=(*self.made, *best))
+
+
+def read(sound: Forward, name: str, value: Array, compared: Array) -> Iterator[Mistake]:
+    """Mistakes whose numbers are read from the value: each may explain it, and is then computed again."""
+    for way in (of_terms, from_tensors, from_statistics, from_sums, from_heads):
+        yield from way(sound, name, value, compared)
 
 
 def products_of_steps(weights: Mapping[str, Array]) -> dict[str, int]:

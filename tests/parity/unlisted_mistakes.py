@@ -345,7 +345,104 @@ def plants():
         ),
         "</s> twice": Plant("rows", "</s> stands twice", ids=one_more),
         "decoder in int8": Plant("heads", "decoder is quantized to int8", {"_decoder": everywhere(rows_in_int8)}),
+        # Other tensors, orders and sums
+        "values of the head two before": Plant(
+            "attention",
+            "takes the values of the head 2",
+            context(lambda a, v, p: (a, np.roll(v, 2, 2))),
+            **LAYER,
+        ),
+        "first half of the wide bias": Plant(
+            "linear",
+            r"output.dense.bias is taken from intermediate.dense.bias's first 24",
+            {"output.dense": stranger_as_bias},
+            **LAYER,
+        ),
+        "another vector as bias": Plant(
+            "linear",
+            "query.bias is another vector",
+            linear(lambda xw, b, p: xw + np.cos(b))("attention.self.query"),
+            **LAYER,
+        ),
+        "mean of the first half": Plant("norms", "mean of the first 12 features", both_norms(half_mean), **LAYER),
+        "divided by the largest": Plant(
+            "norms",
+            "divides by the largest magnitude times 0.5",
+            both_norms(lambda x, w, b, p: 2 * centred(x) / np.abs(centred(x)).max(-1)[..., None] * w + b),
+            **LAYER,
+        ),
+        "a norm's weight in reverse in its first half": Plant(
+            "norms",
+            "weight are in another order|weight is another",
+            both_norms(lambda x, w, b, p: norm(x, np.concatenate([w[:12][::-1], w[12:]]), b, p.eps)),
+            **LAYER,
+        ),
+        "mean of input and output": Plant(
+            "connections",
+            "0.5 times the layer's input is added|0.5 times encoder.*is added",
+            {"output": halfway},
+            **LAYER,
+        ),
+        "exponentials in float16": Plant(
+            "numbers", "softmax these are rounded to float16.*exponentials", {"attention.probs": narrow_exp}, **LAYER
+        ),
+        "gate": Plant("activations", "gated: GELU of the second of two halves", from_dense(gate), **LAYER),
+        "a block of each head transposed": Plant(
+            "linear",
+            "transposed in each block of head by head",
+            weights=edit(r"self.value.weight", lambda t: t.reshape(4, 6, 4, 6).transpose(0, 3, 2, 1).reshape(24, 24)),
+            **LAYER,
+        ),
+        "rotary order": Plant(
+            "linear",
+            "query are permuted in each head for rotary pairs",
+            {
+                "attention.self.query": everywhere(
+                    lambda v: v.reshape(*v.shape[:2], 4, 2, 3).swapaxes(3, 4).reshape(v.shape)
+                )
+            },
+            **LAYER,
+        ),
+        "halves of a word exchanged": Plant(
+            "rows", r"features of the word embeddings are shifted by \+12", words(lambda v, p, t: np.roll(v, 12, -1))
+        ),
+        "early words count more": Plant("heads", "other weights: 1 / position", {"sentence_embedding": decaying}),
     }
+
+
+def stranger_as_bias(value, port, layer):
+    p = f"encoder.layer.{layer}."
+    return value - port.w[f"{p}output.dense.bias"] + port.w[f"{p}intermediate.dense.bias"][: value.shape[-1]]
+
+
+def centred(x):
+    return x - x.mean(-1)[..., None]
+
+
+def half_mean(x, w, b, port):
+    c = x - x[..., : x.shape[-1] // 2].mean(-1)[..., None]
+    return c / np.sqrt((c * c).mean(-1)[..., None] + port.eps) * w + b
+
+
+def halfway(value, port, layer):
+    below = port.acts[f"encoder.layer.{layer - 1}.output" if layer else "embeddings"]
+    return (value + below) / 2
+
+
+def narrow_exp(value, port, layer):
+    s = np.where(port.mask[:, None, None, :], port.acts[f"encoder.layer.{layer}.attention.scores"], -1e4)
+    e = np.exp((s - s.max(-1, keepdims=True)).astype(np.float16)).astype(np.float64)
+    return e / e.sum(-1, keepdims=True)
+
+
+def gate(x):
+    a, b = np.split(x, 2, -1)
+    return np.concatenate([a * gelu(b)] * 2, -1)
+
+
+def decaying(value, port, layer):
+    weights = port.mask / np.arange(1, port.mask.shape[1] + 1)
+    return np.einsum("bt,btd->bd", weights / weights.sum(1)[:, None], port.last)
 
 
 def without_last(t):

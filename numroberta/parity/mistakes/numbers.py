@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from numroberta.parity.names import CONTEXT, PROBS, SCORES, VALUE, WORD, same_la
 from numroberta.parity.steps import (
     EMBEDDED,
     LINEARS,
+    RESIDUALS,
     STEPS,
     TENSORS,
     Array,
@@ -22,7 +24,10 @@ from numroberta.parity.steps import (
     Mistake,
     Step,
     TensorChange,
+    added,
     blocked,
+    embeddings,
+    head_norm,
     layer_norm,
     merge,
     scores,
@@ -340,6 +345,8 @@ def narrow_steps() -> Iterator[Mistake]:
             partial(rounded_step, way),
             rare=True,
         )
+        yield from parts_of_softmax(name, way)
+        yield from parts_of_norms(name, way)
         yield Mistake(f"the embeddings are summed in {name}", {"embeddings": partial(narrow_embeddings, way=way)})
     for levels, what in ((255, "255"), (256, "256"), (127, "127")):
         for rounding, how in ((np.rint, "rounded"), (np.floor, "cut off")):
@@ -363,6 +370,49 @@ def narrow_softmax(f: Forward, name: str, way: Round) -> Array:
     s = np.where(blocked(f), -1e300, way(f[same_layer(name, SCORES)]))
     e = way(np.exp(np.maximum(s - s.max(3, keepdims=True), -700)))
     return way(e / way(e.sum(3, keepdims=True)))
+
+
+SOFTMAX_PARTS = ("scores", "differences from the largest", "exponentials", "sum", "quotients")
+NORM_PARTS = ("input", "mean", "centred input", "variance", "root", "quotients", "product with the weight")
+
+
+def parts_of_softmax(name: str, way: Round) -> Iterator[Mistake]:
+    """The softmax with some of its steps in a narrow type, and the others not."""
+    for count in range(1, len(SOFTMAX_PARTS) + 1):
+        for parts in combinations(range(len(SOFTMAX_PARTS)), count):
+            what = ", ".join(SOFTMAX_PARTS[part] for part in parts)
+            step = partial(partly_narrow_softmax, way=way, parts=parts)
+            yield Mistake(f"in the softmax these are rounded to {name}: {what}", {PROBS: step}, rare=True)
+
+
+def partly_narrow_softmax(f: Forward, name: str, way: Round, parts: tuple[int, ...]) -> Array:
+    def narrow(part: int, values: Array) -> Array:
+        return way(values) if part in parts else values
+
+    s = np.where(blocked(f), -1e300, narrow(0, f[same_layer(name, SCORES)]))
+    e = narrow(2, np.exp(np.maximum(narrow(1, s - s.max(3, keepdims=True)), -700)))
+    return narrow(4, e / narrow(3, e.sum(3, keepdims=True)))
+
+
+def parts_of_norms(name: str, way: Round) -> Iterator[Mistake]:
+    """The layer norms with a stretch of their steps in a narrow type."""
+    for first in range(len(NORM_PARTS)):
+        for last in range(first, len(NORM_PARTS)):
+            what = ", ".join(NORM_PARTS[first : last + 1])
+            norm = partial(partly_narrow_norm, way=way, parts=range(first, last + 1))
+            steps: dict[str, Step] = {kind: added(norm, kind) for kind in RESIDUALS}
+            steps |= {"embeddings": partial(embeddings, way=norm), "lm_head.layer_norm": partial(head_norm, way=norm)}
+            yield Mistake(f"in the layer norms these are rounded to {name}: {what}", steps, rare=True)
+
+
+def partly_narrow_norm(f: Forward, name: str, x: Array, way: Round, parts: range) -> Array:
+    def narrow(part: int, values: Array) -> Array:
+        return way(values) if part in parts else values
+
+    x = narrow(0, x)
+    centred = narrow(2, x - narrow(1, x.mean(-1, keepdims=True)))
+    root = narrow(4, np.sqrt(narrow(3, np.square(centred).mean(-1, keepdims=True)) + f.inputs.layer_norm_eps))
+    return narrow(6, narrow(5, centred / root) * f.weight(f"{name}.weight")) + f.weight(f"{name}.bias")
 
 
 def narrow_embeddings(f: Forward, name: str, way: Round) -> Array:
