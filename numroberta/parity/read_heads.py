@@ -23,7 +23,8 @@ def from_heads(sound: Forward, name: str, value: Array, where: Array) -> Iterato
     if kind not in (SCORES, CONTEXT) or value.shape != sound[name].shape:
         return
     mine = value.swapaxes(0, 1) if kind == SCORES else sound.split(value).swapaxes(0, 1)
-    mask = counted(SCORES, (value.shape[0], 1, value.shape[1], value.shape[1]), sound.inputs.attention_mask != 0)
+    real = sound.inputs.attention_mask != 0  # (b, n)
+    mask = counted(SCORES, (len(real), 1, real.shape[1], real.shape[1]), real)
     pairs: list[tuple[int, int]] = []
     for head in range(heads):
         found = (pair for pair in likely_first(head, heads) if same(met(sound, name, *pair), mine[head], kind, mask))

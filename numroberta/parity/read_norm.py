@@ -20,28 +20,55 @@ FEWEST_TOKENS = 6
 Statistic = Callable[[Array], Array]  # of tokens, (…, d) -> (…, 1)
 
 
-def from_statistics(sound: Forward, name: str, value: Array, where: Array) -> Iterator[Mistake]:
-    """Mistakes in what a norm subtracts and what it divides by, if two other numbers for each token explain it."""
+def statistics(sound: Forward, name: str, value: Array, where: Array) -> tuple[Array, Array, Array] | None:
+    """What a norm reads, (t, d), and the number that it subtracts and the one it divides by in each token, if it does.
+
+    value = weight · (x − mean) / deviation + bias, so each token's two numbers follow from its features.
+    """
     kind, tokens = kind_of(name), np.asarray(where.all(-1))
-    if kind not in NORMS or tokens.sum() < FEWEST_TOKENS:
-        return
+    if kind not in NORMS or tokens.sum() < FEWEST_TOKENS or value.shape != sound[name].shape:
+        return None
     prefix = name if kind == "lm_head.layer_norm" else f"{name}.LayerNorm"
     weight, bias = sound.weight(f"{prefix}.weight"), sound.weight(f"{prefix}.bias")
     x, y = norm_input(sound, name)[tokens], value[tokens] - bias
-    # y = slope · weight · x + level · weight, (t, d)
     a, b, c = (np.square(weight * x).sum(-1), (np.square(weight) * x).sum(-1), np.square(weight).sum())
-    right = (weight * x * y).sum(-1), (weight * y).sum(-1)
-    slope = (c * right[0] - b * right[1]) / (a * c - b * b)
-    level = (a * right[1] - b * right[0]) / (a * c - b * b)
-    left = y - weight * (slope[:, None] * x + level[:, None])
+    along, level = (weight * x * y).sum(-1), (weight * y).sum(-1)
+    slope = (c * along - b * level) / (a * c - b * b)
+    start = (a * level - b * along) / (a * c - b * b)
+    left = y - weight * (slope[:, None] * x + start[:, None])
     if np.sqrt(np.mean(np.square(left)) / np.mean(np.square(y))) > CLOSE or not np.all(slope):
+        return None
+    return x, -start / slope, 1 / slope
+
+
+def another_deviation(sound: Forward, name: str, value: Array, where: Array) -> str | None:
+    """A sentence, if a norm subtracts or divides by numbers that are no statistic with a name."""
+    read = statistics(sound, name, value, where)
+    if read is None:
+        return None
+    x, mean, deviation = read
+    right = np.sqrt(x.var(-1) + sound.inputs.layer_norm_eps)
+    offset, ratio = (mean - x.mean(-1)) / right, deviation / right
+    parts = []
+    if np.abs(offset).max() > 10 * CLOSE:
+        parts.append(f"subtracts the mean plus {offset.min():.3g} to {offset.max():.3g} deviations")
+    if np.abs(ratio - 1).max() > 10 * CLOSE:
+        parts.append(f"divides by {ratio.min():.4g} to {ratio.max():.4g} times the deviation (another variance)")
+    return f"the layer norm {' and '.join(parts)}, another number in each token" if parts else None
+
+
+def from_statistics(sound: Forward, name: str, value: Array, where: Array) -> Iterator[Mistake]:
+    """Mistakes in what a norm subtracts and what it divides by, if two other numbers for each token explain it."""
+    read = statistics(sound, name, value, where)
+    if read is None:
         return
-    mean, deviation = -level / slope, 1 / slope
+    x, mean, deviation = read
+    kind = kind_of(name)
     eps = sound.inputs.layer_norm_eps
     for of_mean, center in means(x.shape[-1]):
         if not alike(center(x)[:, 0], mean, np.abs(deviation)):
             continue
-        for of_deviation, spread in deviations(x.shape[-1], center, eps):
+        for of_deviation, spread in deviations(x.shape[-1], center, eps, limits(x, center, deviation, eps)):
             factor = float(np.median(deviation / spread(x)[:, 0]))
             for by in (1.0, factor):
                 if alike(by * spread(x)[:, 0], deviation, np.abs(deviation)):
@@ -67,6 +94,10 @@ def means(width: int) -> Iterator[tuple[str, Statistic]]:
     for count in range(1, width):
         yield f"subtracts the mean of the first {count} features", partial_mean(slice(None, count))
         yield f"subtracts the mean of the last {count} features", partial_mean(slice(-count, None))
+        yield (
+            f"subtracts the sum of the first {count} features divided by the number of all",
+            lambda x, count=count: x[..., :count].sum(-1, keepdims=True) / x.shape[-1],  # type: ignore[misc]
+        )
     for step in (2, 4):
         yield f"subtracts the mean of every {step}th feature", partial_mean(slice(None, None, step))
     for by in (*range(1, 65), width):
@@ -82,7 +113,9 @@ def partial_mean(part: slice) -> Statistic:
     return lambda x: x[..., part].mean(-1, keepdims=True)
 
 
-def deviations(width: int, center: Statistic, eps: float) -> Iterator[tuple[str, Statistic]]:
+def deviations(
+    width: int, center: Statistic, eps: float, fitted_limits: tuple[float, ...] = ()
+) -> Iterator[tuple[str, Statistic]]:
     """What is divided by: the words, and the function."""
 
     def root(of: Statistic) -> Statistic:
@@ -115,8 +148,28 @@ def deviations(width: int, center: Statistic, eps: float) -> Iterator[tuple[str,
                 lambda x, count=count: np.square((x - center(x))[..., -count:]).mean(-1, keepdims=True)  # type: ignore[misc]
             ),
         )
+    for limit in fitted_limits:
+        yield (
+            f"the deviation with what is {limit:.4g} off clipped",
+            root(
+                lambda x, limit=limit: np.square(np.clip(x - center(x), -limit, limit)).mean(-1, keepdims=True)  # type: ignore[misc]
+            ),
+        )
     for power, what in ((2.0, "the variance"), (0.5, "the root of the deviation")):
         yield what, lambda x, power=power: x.std(-1, keepdims=True) ** power  # type: ignore[misc]
+
+
+def limits(x: Array, center: Statistic, deviation: Array, eps: float) -> tuple[float, ...]:
+    """Where what is centred must be clipped for the first token's deviation to be this one, if it is too small."""
+    centred = np.abs(x[0] - center(x[:1])[0])
+    low, high = 0.0, float(centred.max())
+    if not 0 < deviation[0] < np.sqrt(np.square(centred).mean() + eps):
+        return ()
+    for _ in range(60):
+        middle = (low + high) / 2
+        small = np.sqrt(np.square(np.minimum(centred, middle)).mean() + eps) < deviation[0]
+        low, high = (middle, high) if small else (low, middle)
+    return (float(f"{low:.6g}"),)
 
 
 def norm_mistake(kind: str, sentence: str, center: Statistic, spread: Statistic, by: float) -> Mistake:

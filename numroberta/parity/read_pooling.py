@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numroberta.arithmetic import POOLINGS
+from numroberta.parity.layouts import show_ranges
 from numroberta.parity.names import EMBEDDING, POOLED, kind_of
-from numroberta.parity.steps import Forward
+from numroberta.parity.steps import Forward, pool_tokens
 
 Array = NDArray[Any]
 
@@ -37,6 +39,8 @@ def weighted_pooling(sound: Forward, name: str, value: Array) -> str | None:
     """A sentence, if each text's vector is a sum of its tokens' vectors, with other weights than it should have."""
     if not (name == EMBEDDING or kind_of(name).startswith(POOLED)) or value.ndim != 2:
         return None
+    if mixture := of_states(sound, name, value):
+        return mixture
     for number in range(-1, -len(sound.order) - 2, -1):
         state = sound.hidden_state(number)
         if state.shape[-1] != value.shape[-1]:
@@ -46,6 +50,21 @@ def weighted_pooling(sound: Forward, name: str, value: Array) -> str | None:
             of = "" if number == -1 else f" of hidden state {number % (len(sound.order) + 1)}"
             return f"the vector is a sum of the tokens' vectors{of} with other weights: {law(found)}"
     return None
+
+
+def of_states(sound: Forward, name: str, value: Array) -> str | None:
+    """A sentence, if the vectors are sums of the vectors of several hidden states."""
+    pooling = kind_of(name).removeprefix(POOLED) if name != EMBEDDING else "".join(sound.inputs.pooling)
+    mask, count = sound.inputs.attention_mask != 0, len(sound.order) + 1
+    states = [sound.hidden_state(number) for number in range(count)]
+    if pooling not in POOLINGS or states[0].shape[-1] != value.shape[-1] or value.size < 3 * count:
+        return None
+    columns = np.stack([pool_tokens(state, mask, pooling).ravel() for state in states], 1)
+    factors, *_ = np.linalg.lstsq(columns, value.ravel(), rcond=None)
+    if np.linalg.norm(value.ravel() - columns @ factors) > CLOSE * np.linalg.norm(value):
+        return None
+    terms = [f"{x:.4g} times that of hidden state {i}" for i, x in enumerate(factors) if abs(x) > 10 * CLOSE]
+    return f"the vector is a sum of those of several layers' states: {' + '.join(terms)}"
 
 
 def weights_of(state: Array, value: Array, mask: Array) -> list[Array]:
@@ -72,6 +91,10 @@ def law(found: list[Array]) -> str:
         ):
             sums = [float(w.sum()) for w in found]
             return words + ("" if np.allclose(sums, 1, atol=CLOSE) else f", with the sum {sums[0]:.4g}")
+    counting = [np.abs(w) > CLOSE * np.abs(w).max() for w in found]
+    if all(np.ptp(w[some]) <= 10 * CLOSE * abs(w[some][0]) for w, some in zip(found, counting, strict=True)):
+        parts = [f"tokens {show_ranges(np.flatnonzero(some))} of {len(some)}" for some in counting]
+        return f"only some tokens count, all alike: {', '.join(parts[:4])}"
     ratios = np.concatenate([w[1:] / w[:-1] for w in found if np.all(w)] or [np.zeros(2)])
     if np.ptp(ratios) <= 10 * CLOSE * abs(ratios[0]):
         return f"each {ratios[0]:.4g} times the one before"

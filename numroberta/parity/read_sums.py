@@ -39,20 +39,20 @@ def from_sums(sound: Forward, name: str, value: Array, where: Array) -> Iterator
     mine, right = value[tokens], sound[name][tokens]
     for other, array in others.items():
         if array.shape == value.shape and (factors := sum_of([right, array[tokens]], mine)) is not None:
-            yield summed(name, other, factors)
+            yield from (summed(name, factors, *place) for place in as_inputs(other, name))
     if kind in LINEARS:
         weight, bias = sound.weight(f"{name}.weight"), sound.weight(f"{name}.bias")
         for other, array in others.items():
             if array.ndim == 3 and array.shape[:2] == value.shape[:2] and array.shape[-1] == weight.shape[1]:
                 factors = sum_of([right - bias, array[tokens] @ weight.T], mine - bias)
                 if factors is not None:
-                    yield reading_sum(name, other, factors)
+                    yield from (reading_sum(name, factors, *place) for place in as_inputs(other, name))
     if kind in NORMS and kind in RESIDUALS:
         z = (mine - sound.weight(f"{name}.LayerNorm.bias")) / sound.weight(f"{name}.LayerNorm.weight")
         terms = [RESIDUALS[kind](sound, name)[tokens], sound[f"{name}.dense"][tokens]]
         for other, array in others.items():
             if array.shape == value.shape and (factors := under_the_norm([*terms, array[tokens]], z)) is not None:
-                yield normalized_sum(name, other, factors)
+                yield from (normalized_sum(name, factors, *place) for place in as_inputs(other, name))
 
 
 def candidates(sound: Forward, name: str) -> dict[str, Array]:
@@ -117,6 +117,13 @@ def at_layer(other: str, name: str) -> tuple[str, Step]:
     return other, lambda f, at: f[other]
 
 
+def as_inputs(other: str, name: str) -> Iterator[tuple[str, Step]]:
+    """What a report calls an activation, and how it is found in each layer: from the step's own, and as it stands."""
+    if layer_of(other) == 0 and layer_of(name):
+        yield other, lambda f, at: f[other]
+    yield as_input(other, name)
+
+
 def as_input(other: str, name: str) -> tuple[str, Step]:
     """The same; the embeddings are what enters the first layer."""
     if other == "embeddings" and layer_of(name) == 0:
@@ -128,8 +135,8 @@ def times(factor: float) -> str:
     return "" if abs(factor - 1) < NOTHING else f"{factor:.4g} times "
 
 
-def summed(name: str, other: str, factors: Array) -> Mistake:
-    kind, (whose, read) = kind_of(name), as_input(other, name)
+def summed(name: str, factors: Array, whose: str, read: Step) -> Mistake:
+    kind = kind_of(name)
     own, more = map(float, factors)
     if abs(own) < NOTHING:
         sentence = f"{place_of(kind)} is {times(more)}{whose}"
@@ -138,8 +145,8 @@ def summed(name: str, other: str, factors: Array) -> Mistake:
     return Mistake(sentence, {kind: lambda f, at: own * STEPS[kind](f, at) + more * read(f, at)})
 
 
-def reading_sum(name: str, other: str, factors: Array) -> Mistake:
-    kind, (whose, read) = kind_of(name), as_input(other, name)
+def reading_sum(name: str, factors: Array, whose: str, read: Step) -> Mistake:
+    kind = kind_of(name)
     own, more = map(float, factors)
     what = "" if abs(own) < NOTHING else f"{times(own)}its input and "
 
@@ -150,8 +157,8 @@ def reading_sum(name: str, other: str, factors: Array) -> Mistake:
     return Mistake(f"{place_of(kind)} reads {what}{times(more)}{whose}", {kind: step})
 
 
-def normalized_sum(name: str, other: str, factors: Array) -> Mistake:
-    kind, (whose, read) = kind_of(name), as_input(other, name)
+def normalized_sum(name: str, factors: Array, whose: str, read: Step) -> Mistake:
+    kind = kind_of(name)
     past, branch, more = map(float, factors)
     terms = [f"{times(x)}{what}" for x, what in ((past, "the residual"), (branch, "the sublayer"), (more, whose))
              if abs(x) > NOTHING]  # fmt: skip

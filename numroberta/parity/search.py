@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.parity.another_mask import another_mask
+from numroberta.parity.another_mask import another_mask, another_sum
 from numroberta.parity.budget import Budget, price_of
 from numroberta.parity.dropout import dropout_in
 from numroberta.parity.evidence import evidence
@@ -30,8 +30,10 @@ from numroberta.parity.names import (
     same_layer,
 )
 from numroberta.parity.narrow_step import narrow_step
+from numroberta.parity.read_factors import from_factors
 from numroberta.parity.read_heads import from_heads
-from numroberta.parity.read_norm import from_statistics
+from numroberta.parity.read_inputs import from_inputs
+from numroberta.parity.read_norm import another_deviation, from_statistics
 from numroberta.parity.read_pooling import weighted_pooling
 from numroberta.parity.read_sums import from_sums
 from numroberta.parity.read_tensors import from_tensors
@@ -60,6 +62,10 @@ SHARED = 3.0  # how much cheaper many mistakes are side by side than one by one
 ROUNDING_LIKENESS = 0.5
 ROUNDING_SIZE = 1.7
 ROUNDING_LARGEST = 32  # units of the type: nothing that is further off is rounding
+
+
+# Mistakes whose numbers are read from the value: each may explain it, and is then computed again.
+READINGS = (of_terms, from_tensors, from_statistics, from_sums, from_heads, from_factors, from_inputs)
 
 
 @dataclass(frozen=True)
@@ -213,14 +219,22 @@ class Search:
         if numbers and numbers[0][1] <= enough:
             mistake, after = numbers[0]
             return replace(nothing, mistake=mistake.sentence, after=after, made=(*self.made, mistake))
-        for mistake in read(sound, name, self.wrong.value, compared):
-            if (after := error(mistake)) <= enough:
-                best, where, _, _ = self.by_what_comes_later(known, [mistake])
-                return replace(nothing, mistake=best.sentence, after=after, where=where, made=(*self.made, best))
+        for way in READINGS:
+            read = [(mistake, error(mistake)) for mistake in way(sound, name, self.wrong.value, compared)]
+            if explaining := [mistake for mistake, after in read if after <= enough][:MOST_ALIKE]:
+                best, where, _, alike = self.by_what_comes_later(known, explaining)
+                after = next(after for mistake, after in read if mistake.sentence == best.sentence)
+                others = {mistake.sentence for mistake in alike} - {best.sentence}
+                return replace(
+                    nothing, mistake=best.sentence, after=after, where=where, others=tuple(sorted(others)),
+                    made=(*self.made, best),
+                )  # fmt: skip
         seen = (
             scaled_or_clipped(name, expected, self.wrong.value, compared, enough)
             or narrow_step(sound, name, self.wrong.value, compared, nothing.before, self.wrong.tolerance)
             or another_mask(sound, name, self.wrong.value, compared, enough)
+            or another_sum(sound, name, self.wrong.value, compared)
+            or another_deviation(sound, name, self.wrong.value, compared)
             or weighted_pooling(sound, name, self.wrong.value)
             or evidence(sound, name, self.wrong.value, compared)
         )
@@ -508,12 +522,6 @@ class Search:
         best = pairs[min(same, key=lambda number: sorted(place[id(m)] for m in pairs[number])[::-1])]
         sentence = "two mistakes: " + "; and ".join(f"{m.sentence}{in_layer(m)}" for m in best)
         return replace(nothing, mistake=sentence, after=min(found)[0], made=(*self.made, *best))
-
-
-def read(sound: Forward, name: str, value: Array, compared: Array) -> Iterator[Mistake]:
-    """Mistakes whose numbers are read from the value: each may explain it, and is then computed again."""
-    for way in (of_terms, from_tensors, from_statistics, from_sums, from_heads):
-        yield from way(sound, name, value, compared)
 
 
 def products_of_steps(weights: Mapping[str, Array]) -> dict[str, int]:

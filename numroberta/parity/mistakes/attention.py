@@ -72,6 +72,12 @@ def wrong_heads(inputs: Inputs) -> Iterator[Mistake]:
             {CONTEXT: partial(context, merge=unsplit)},
         ):
             yield Mistake(what, steps, scope="padding")
+    for kind, whose in ((VALUE, "value"), (KEY, "key"), (QUERY, "query")):
+        what = (
+            f"the {whose} of each head is reshaped where it must be transposed: (tokens, features) read the other way"
+        )
+        replaced = CONTEXT if kind == VALUE else SCORES
+        yield Mistake(what, {replaced: partial(reshaped_in_heads, kind=kind)}, scope="padding", rare=True)
     for sentence, step in (
         ("the heads are merged in reverse", lambda c: c[:, ::-1]),
         ("the heads are shifted by one when they are merged", lambda c: np.roll(c, 1, 1)),
@@ -96,6 +102,17 @@ def wrong_heads(inputs: Inputs) -> Iterator[Mistake]:
         yield from one_head_for_all(shared, what)
     yield from another_count(inputs)
     yield from normalized_heads()
+
+
+def reshaped_in_heads(f: Forward, name: str, kind: str) -> Array:
+    def way(wanted: str) -> Array:
+        x = f.split(f[same_layer(name, wanted)])  # (b, h, n, k)
+        return x.swapaxes(2, 3).reshape(x.shape) if wanted == kind else x
+
+    if kind == VALUE:
+        return merge(f[same_layer(name, PROBS)] @ way(VALUE))
+    query = way(QUERY)
+    return query @ way(KEY).swapaxes(2, 3) / np.sqrt(query.shape[-1])
 
 
 def probs_of_heads(f: Forward, name: str, change: Callable[[Array], Array]) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from numroberta.parity.measure import ROUNDINGS, UNITS, to_float16, to_mantissa, to_tf32
 from numroberta.parity.mistakes.norms import norms_everywhere_or_once
 from numroberta.parity.mistakes.places import steps_everywhere_or_once
-from numroberta.parity.names import CONTEXT, PROBS, SCORES, VALUE, WORD, same_layer
+from numroberta.parity.names import CONTEXT, PROBS, SCORES, VALUE, WIDE, WORD, same_layer
 from numroberta.parity.steps import (
     EMBEDDED,
     LINEARS,
@@ -24,9 +24,11 @@ from numroberta.parity.steps import (
     Mistake,
     Step,
     TensorChange,
+    activate,
     added,
     blocked,
     embeddings,
+    erf,
     head_norm,
     layer_norm,
     merge,
@@ -109,9 +111,11 @@ def narrow_context(f: Forward, name: str, way: Round) -> Array:
     return merge(way(f[same_layer(name, PROBS)]) @ way(f.split(f[same_layer(name, VALUE)])))
 
 
-def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
+def quantizers(inputs: Inputs) -> tuple[tuple[str, Round], ...]:
+    """Ways of storing weights in fewer bits: ("int8, one scale …", the weights as they are read again)."""
+    width = inputs.weights["embeddings.LayerNorm.bias"].size
     # Rows that are no multiples of 32 wide have smaller blocks.
-    sizes = (32, 64, 128) if inputs.weights["embeddings.LayerNorm.bias"].size % 32 == 0 else (8, 16, 24, 32, 64, 128)
+    sizes = (32, 64, 128) if width % 32 == 0 else (8, 16, 24, 32, 64, 128)
     ways: tuple[tuple[str, Round], ...] = (
         ("int8, one scale for each tensor", partial(symmetric, levels=127, axis=None)),
         ("int8, one scale for each row (output)", partial(symmetric, levels=127, axis=1)),
@@ -166,14 +170,21 @@ def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
         ("8-bit floats, E4M3, with a scale for each tensor", partial(scaled_float, axis=None)),
         ("8-bit floats, E4M3, with a scale for each row", partial(scaled_float, axis=1)),
         ("int16, one scale for each tensor", partial(symmetric, levels=32767, axis=None)),
+        *((f"{kept} of {size} neighbours, the others 0 (sparse)", partial(sparse, kept=kept, size=size))
+          for kept, size in ((2, 4), (1, 4), (1, 2), (3, 4), (4, 8)) if width % size == 0),
         ("2 bits (−1, 0, 1), with the mean magnitude as the scale", ternary),
         ("1 bit (the sign), with the mean magnitude of each row as the scale",
          lambda w: np.sign(w) * np.abs(w).mean(-1, keepdims=True)),
     )  # fmt: skip
-    for what, way in ways:
+    return ways
+
+
+def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
+    for what, way in quantizers(inputs):
         change = rounded(way)
         weights = [f"{kind}.weight" for kind in LINEARS]
         verb = "rounded to" if what.startswith(("TF32", *ROUNDINGS)) else "quantized to"
+        verb = "pruned to" if what.endswith("(sparse)") else verb
         yield Mistake(f"the weights of the linear layers are {verb} {what}", tensors=dict.fromkeys(weights, change))
         with_table = dict.fromkeys([*weights, f"{WORD}.weight"], change)
         yield Mistake(f"the weights of the linear layers and the word embeddings are {verb} {what}", tensors=with_table)
@@ -237,6 +248,15 @@ def scaled_float(w: Array, axis: int | None) -> Array:
     scale = np.abs(w).max(axis if w.ndim > 1 else None, keepdims=True) / 448
     scale = np.where(scale == 0, 1, scale)
     return to_small_float(w / scale, mantissa=4, least=-6) * scale
+
+
+def sparse(w: Array, kept: int, size: int) -> Array:
+    """The largest so many of each few neighbours along a row, and 0 for the others."""
+    if w.shape[-1] % size:
+        return w
+    blocks = w.reshape(-1, size)
+    rank = np.argsort(np.argsort(-np.abs(blocks), -1), -1)
+    return np.where(rank < kept, blocks, 0).reshape(w.shape)
 
 
 def ternary(w: Array) -> Array:
@@ -347,6 +367,7 @@ def narrow_steps() -> Iterator[Mistake]:
         )
         yield from parts_of_softmax(name, way)
         yield from parts_of_norms(name, way)
+        yield from parts_of_gelu(name, way)
         yield Mistake(f"the embeddings are summed in {name}", {"embeddings": partial(narrow_embeddings, way=way)})
     for levels, what in ((255, "255"), (256, "256"), (127, "127")):
         for rounding, how in ((np.rint, "rounded"), (np.floor, "cut off")):
@@ -373,6 +394,7 @@ def narrow_softmax(f: Forward, name: str, way: Round) -> Array:
 
 
 SOFTMAX_PARTS = ("scores", "differences from the largest", "exponentials", "sum", "quotients")
+GELU_PARTS = ("input", "x/√2", "erf", "1 + erf", "product")
 NORM_PARTS = ("input", "mean", "centred input", "variance", "root", "quotients", "product with the weight")
 
 
@@ -392,6 +414,23 @@ def partly_narrow_softmax(f: Forward, name: str, way: Round, parts: tuple[int, .
     s = np.where(blocked(f), -1e300, narrow(0, f[same_layer(name, SCORES)]))
     e = narrow(2, np.exp(np.maximum(narrow(1, s - s.max(3, keepdims=True)), -700)))
     return narrow(4, e / narrow(3, e.sum(3, keepdims=True)))
+
+
+def parts_of_gelu(name: str, way: Round) -> Iterator[Mistake]:
+    """GELU with some of its steps in a narrow type."""
+    for count in range(1, len(GELU_PARTS) + 1):
+        for parts in combinations(range(len(GELU_PARTS)), count):
+            what = ", ".join(GELU_PARTS[part] for part in parts)
+            step = partial(activate, gelu=partial(partly_narrow_gelu, way=way, parts=parts))
+            yield Mistake(f"in GELU these are rounded to {name}: {what}", {WIDE: step}, rare=True)
+
+
+def partly_narrow_gelu(x: Array, way: Round, parts: tuple[int, ...]) -> Array:
+    def narrow(part: int, values: Array) -> Array:
+        return way(values) if part in parts else values
+
+    x = narrow(0, x)
+    return narrow(4, x / 2 * narrow(3, 1 + narrow(2, erf(narrow(1, x / np.sqrt(2))))))
 
 
 def parts_of_norms(name: str, way: Round) -> Iterator[Mistake]:
