@@ -28,6 +28,7 @@ Array = NDArray[Any]
 
 CLOSE = 1e-4
 NEARLY = 0.3  # of the value: what quantizing may take away from it
+FEW_ROWS = 32  # of the weights that are quantized to see which way it was
 LEFT = 1e-3  # and what is left of it if the quantizer is the right one
 FEWEST_NUMBERS = 3  # of the value for each factor: fewer fit by chance
 NO_PART = 1e-9  # of the largest singular value
@@ -78,11 +79,13 @@ def of_quantized(f: Forward, name: str, y: Array, tokens: Array) -> Iterator[Mis
     """c ∘ W' x + b, with the weights in few bits: another scale than that by which they were divided."""
     kind, weight = kind_of(name), f.weight(f"{name}.weight").astype(np.float32)
     x = INPUTS_OF_LINEAR[kind](f, name)[tokens]
+    some = slice(0, FEW_ROWS)  # whose scales are their own
     for what, way in quantizers(f.inputs):
-        stored = way(weight).astype(np.float64)
-        right = x @ stored.T
-        factors = (right * y).sum(0) / np.maximum(np.square(right).sum(0), 1e-300)
-        if np.linalg.norm(factors * right - y) <= LEFT * np.linalg.norm(y):
+        right = x @ way(weight[some]).astype(np.float64).T
+        scales = (right * y[:, some]).sum(0) / np.maximum(np.square(right).sum(0), 1e-300)
+        if np.linalg.norm(scales * right - y[:, some]) <= LEFT * np.linalg.norm(y[:, some]):
+            stored = way(weight).astype(np.float64)
+            factors = ((x @ stored.T) * y).sum(0) / np.maximum(np.square(x @ stored.T).sum(0), 1e-300)
             sentence = of_features(f"{place_of(kind)}'s rows of weights in {what},", factors)
             yield Mistake(
                 f"{sentence}: the scale is another", tensors={f"{kind}.weight": put(stored * factors[:, None])}

@@ -171,7 +171,7 @@ class Search:
                 if self.budget.spent:
                     break
                 tries += self.tried(sound, expected, known, stage[start : start + AT_ONCE], screens, before)
-                if far and min(each.error for each in tries) <= enough:
+                if far and any(each.error <= enough and not self.of_fewer_tokens(each.mistake) for each in tries):
                     break
             acceptable = self.acceptable(tries, before)
             if acceptable:
@@ -199,6 +199,8 @@ class Search:
         if dropout:
             return replace(nothing, mistake=dropout, after=None)
         rounding = self.rounding(sound, expected, known, nothing)
+        if far and not rounding and (weights := weighted_pooling(sound, self.wrong.name, self.wrong.value)):
+            return replace(nothing, mistake=weights, after=None)
         if rounding or far:
             return rounding or nothing
         return self.from_the_numbers(sound, expected, known, nothing, compared) or nothing
@@ -404,7 +406,15 @@ class Search:
         """The mistakes that explain the value, which are those nearest to it."""
         explaining = [each for each in tries if each.error <= self.allowed(before, each.mistake.of_numbers)]
         best = min((each.error for each in explaining), default=np.inf)
-        return [each for each in explaining if each.error <= best * SAME + ROUNDING_ERROR][:MOST_ALIKE]
+        nearest = [each for each in explaining if each.error <= best * SAME + ROUNDING_ERROR]
+        # Of the same tokens, before that of fewer, which says nothing of the others.
+        return sorted(nearest, key=lambda each: self.of_fewer_tokens(each.mistake))[:MOST_ALIKE]
+
+    def of_fewer_tokens(self, mistake: Mistake) -> bool:
+        """Whether it is one of a batch in which some of mine's tokens are missing."""
+        if mistake.inputs is None:
+            return False
+        return bool(mistake.inputs(self.inputs).attention_mask.sum() < self.inputs.attention_mask.sum())
 
     def allowed(self, before: float, of_numbers: bool = False) -> float:
         """The error that a mistake may leave."""

@@ -325,8 +325,8 @@ def plants():
             **LAYER,
         ),
         # Rows
-        "positions begin again": Plant("rows", "begin again after 5 rows", positions(lambda v, p: 2 + (v - 2) % 5)),
-        "every second position": Plant("rows", "2 · id -2", positions(lambda v, p: 2 * v - 2)),
+        "positions begin again": Plant("rows", "begin again after 5", positions(lambda v, p: 2 + (v - 2) % 5)),
+        "every second position": Plant("rows", "go up by 2", positions(lambda v, p: 2 * v - 2)),
         "the text's number as position": Plant(
             "rows",
             "same position embedding, another one in each text",
@@ -365,7 +365,7 @@ def plants():
             linear(lambda xw, b, p: xw + np.cos(b))("attention.self.query"),
             **LAYER,
         ),
-        "mean of the first half": Plant("norms", "mean of the first 12 features", both_norms(half_mean), **LAYER),
+        "mean of the first ten": Plant("norms", "mean of the first 10 features", both_norms(mean_of_ten), **LAYER),
         "divided by the largest": Plant(
             "norms",
             "divides by the largest magnitude times 0.5",
@@ -442,6 +442,12 @@ def plants():
         "the first half of the tokens": Plant(
             "heads", "only some tokens count", {"sentence_embedding": first_tokens_only}
         ),
+        "keys of the next token": Plant(
+            "rows",
+            "token 1 place after it",
+            {"attention.self.key": everywhere(lambda v: np.roll(v, -1, 1))},
+            **LAYER,
+        ),
         "early words count more": Plant("heads", "other weights: 1 / position", {"sentence_embedding": decaying}),
     }
 
@@ -455,8 +461,8 @@ def centred(x):
     return x - x.mean(-1)[..., None]
 
 
-def half_mean(x, w, b, port):
-    c = x - x[..., : x.shape[-1] // 2].mean(-1)[..., None]
+def mean_of_ten(x, w, b, port):
+    c = x - x[..., :10].mean(-1)[..., None]
     return c / np.sqrt((c * c).mean(-1)[..., None] + port.eps) * w + b
 
 

@@ -34,6 +34,13 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
             yield rearranged(f"the columns (inputs) of {place_of(weight)} {words}", weight, along(1, order))
         for words, change in views(outputs, width, heads):
             yield rearranged(f"{place_of(weight)} {words}", weight, changed(change))
+    width = inputs.weights["embeddings.LayerNorm.bias"].size
+    for words, _ in orders(width, heads):
+        for axis, what in ((0, "rows (outputs)"), (1, "columns (inputs)")):
+            everywhere = dict.fromkeys([f"{kind}.weight" for kind in LINEARS], in_order_of(axis, words))
+            yield Mistake(
+                f"the {what} of every linear layer's weight {words}", tensors=everywhere, rare="shift" in words
+            )
     for prefix in NORMS.values():
         for part in ("weight", "bias"):
             kind = f"{prefix}.{part}"
@@ -61,6 +68,16 @@ def changed(change: Change) -> TensorChange:
 def along(axis: int, order: Order) -> TensorChange:
     def change(f: Forward, name: str, tensor: Array) -> Array:
         return np.take(tensor, order, axis)
+
+    return change
+
+
+def in_order_of(axis: int, words: str) -> TensorChange:
+    """The order with this name, of as many features as the tensor has."""
+
+    def change(f: Forward, name: str, tensor: Array) -> Array:
+        named = dict(orders(tensor.shape[axis], f.inputs.num_attention_heads))
+        return np.take(tensor, named[words], axis) if words in named else tensor
 
     return change
 

@@ -57,6 +57,18 @@ def rounded(way: Round) -> TensorChange:
     return lambda f, name, tensor: way(tensor.astype(np.float32)).astype(np.float64)
 
 
+def of_table(way: Round) -> TensorChange:
+    """The same for rows of a table, whose scale is that of all rows: those of the extremes are rounded with them."""
+
+    def change(f: Forward, name: str, rows: Array) -> Array:
+        table = f.inputs.weights[name]
+        ends = [np.unravel_index(place, table.shape)[0] for place in (table.argmax(), table.argmin())]
+        together = np.concatenate([rows.reshape(-1, rows.shape[-1]), table[ends]])
+        return rounded(way)(f, name, together)[: -len(ends)].reshape(rows.shape)
+
+    return change
+
+
 def rounded_step(way: Round, kind: str) -> Step:
     return lambda f, name: way(STEPS[kind](f, name))
 
@@ -186,11 +198,12 @@ def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
         verb = "rounded to" if what.startswith(("TF32", *ROUNDINGS)) else "quantized to"
         verb = "pruned to" if what.endswith("(sparse)") else verb
         yield Mistake(f"the weights of the linear layers are {verb} {what}", tensors=dict.fromkeys(weights, change))
-        with_table = dict.fromkeys([*weights, f"{WORD}.weight"], change)
+        table = {f"{WORD}.weight": of_table(way)}
+        with_table = dict.fromkeys(weights, change) | table
         yield Mistake(f"the weights of the linear layers and the word embeddings are {verb} {what}", tensors=with_table)
         for name in weights:
             yield Mistake(f"{name.rpartition('*.')[2]} is {verb} {what}", tensors={name: change}, rare=True)
-        yield Mistake(f"the word embeddings are {verb} {what}", tensors={f"{WORD}.weight": change}, rare=True)
+        yield Mistake(f"the word embeddings are {verb} {what}", tensors=table, rare=True)
         if what in ROUNDINGS or "int8, one scale" in what:
             yield Mistake(
                 f"lm_head's decoder is {verb} {what}", {"lm_head": partial(narrow_decoder, way=way)}, rare=True
