@@ -15,6 +15,7 @@ from numroberta.parity.steps import Forward
 
 Array = NDArray[Any]
 
+CLOSE = 1e-4
 NOTHING = 1e-20  # a probability that is as good as 0
 
 
@@ -32,6 +33,25 @@ def another_mask(sound: Forward, name: str, value: Array, where: Array, toleranc
     heads = np.flatnonzero(wrong.any((0, 2, 3)))
     some = f"in heads {show_ranges(heads)} only " if len(heads) < wrong.shape[1] else ""
     return f"another mask is applied {some}than that of padding: {who_sees_whom(seen[:, heads], s[:, heads], mask)}"
+
+
+def another_sum(sound: Forward, name: str, value: Array, where: Array) -> str | None:
+    """A sentence, if each query's probabilities are the right ones times a factor of its own; or None."""
+    right = np.where(where & (sound.inputs.attention_mask != 0)[:, None, None, :], sound[name], 0.0) if (
+        kind_of(name) == PROBS
+    ) else np.zeros(0)  # fmt: skip
+    if value.shape != right.shape:
+        return None
+    mine = np.where(right > 0, value, 0.0)
+    factors = (mine * right).sum(-1) / np.maximum(np.square(right).sum(-1), 1e-300)
+    if np.linalg.norm(mine - factors[..., None] * right) > CLOSE * np.linalg.norm(right):
+        return None
+    queries = np.asarray(where.any(-1))
+    sums = 1 / factors[queries]
+    return (
+        "the softmax divides by another sum, as if a block of it were left out, counted twice or not rescaled: "
+        f"the denominator is {sums.min():.4g} to {sums.max():.4g} times the sum of the exponentials"
+    )
 
 
 def who_sees_whom(seen: Array, s: Array, mask: Array) -> str:

@@ -18,6 +18,7 @@ SAME_ROW = 1e-3  # of the row's length
 SAME_NUMBERS = 1e-4
 UNLIKE = 0.3  # the cosine of outputs and right ones, at most, that makes them strangers
 FEWEST_OF_A_STEP = 4  # inputs on average that have the same output, which makes a function a table
+MOST_TOKENS = 0.8  # of which the neighbours are right: those at an edge have none
 FEWEST_IDS = 4  # different ones, which lie on a line by chance
 FEWEST_OUTPUTS, FEWEST_TOKENS = 20, 6  # from which products of outputs say something
 
@@ -40,6 +41,7 @@ def evidence(sound: Forward, name: str, value: Array, where: Array) -> str | Non
         or (kind_of(name) == WIDE and from_a_table(sound[f"{name}.dense"][tokens], mine))
         or other_order(expected, mine, heads)
         or scaled_by_token(expected, mine)
+        or other_tokens(sound[name], value, tokens)
         or random_weights(sound, name, value, tokens)
         or None
     )
@@ -166,6 +168,19 @@ def other_order(expected: Array, value: Array, heads: int) -> str | None:
                 return f"the heads are in another order: {', '.join(map(str, whole))}"
     moved = [f"{i} is {j}" for i, j in enumerate(places) if i != j]
     return f"the features are the right ones in another order: {', '.join(moved[:6])}" + " …" * (len(moved) > 6)
+
+
+def other_tokens(expected: Array, value: Array, tokens: Array) -> str | None:
+    """Whether nearly every token of mine has the right numbers of the token so many places before or after it."""
+    if expected.ndim != 3 or expected.shape[:2] != tokens.shape:
+        return None
+    close = SAME_NUMBERS * np.sqrt(np.mean(np.square(expected[tokens])))
+    for shift in (1, -1, 2, -2):
+        same = np.abs(value - np.roll(expected, shift, 1)).max(-1) <= close
+        if same[tokens].mean() >= MOST_TOKENS:
+            where = f"{abs(shift)} place{'s' * (abs(shift) > 1)} {'before' if shift > 0 else 'after'} it"
+            return f"each token has the numbers of the token {where}: shifted by {shift:+d}"
+    return None
 
 
 def random_weights(sound: Forward, name: str, value: Array, tokens: Array) -> str | None:

@@ -29,6 +29,7 @@ from numroberta.parity.steps import (
     added,
     blocked,
     embeddings,
+    erf,
     exact_gelu,
     head_norm,
     layer_norm,
@@ -110,6 +111,8 @@ def families(kind: str) -> Iterator[Family]:
     if kind in LINEARS:
         sentence = f"the weights of {place_of(kind)} are clipped to ±{{}} of the largest"
         yield Family(sentence, partial(clipped_weights, kind), 0.02, 1, right=1.0)
+        sentence = f"the weights of {place_of(kind)} below {{}} of the largest are 0 (pruned)"
+        yield Family(sentence, partial(pruned_weights, kind), 1e-4, 0.9)
     if kind in RESIDUALS:
         yield Family(
             "the residual is multiplied by {} before it is added", partial(sum_with, kind, True), 0.02, 50, right=1.0
@@ -125,6 +128,8 @@ def families(kind: str) -> Iterator[Family]:
             ("GELU's erf takes x / {}; it takes x / √2", gelu_with_root, 0.1, 10),
             ("GELU is clamped: it is 0 below and x above ±{}", cut_at, 0.3, 8),
             ("GELU is clamped: its input is clamped to ±{}", clip_at, 0.3, 12),
+            ("GELU is the tanh approximation whose tanh takes at most ±{}", tanh_clamped, 0.05, 10),
+            ("GELU's erf takes at most ±{}", erf_clamped, 0.05, 5),
             ("the activation is leaky ReLU ({}); RoBERTa's is the exact GELU", leaky, 1e-3, 0.9),
         ):
             yield Family(sentence, partial(activated_by, gelu), low, high)
@@ -132,12 +137,18 @@ def families(kind: str) -> Iterator[Family]:
         yield Family("the scores are {} times what they should be", partial(times, kind), 1e-3, 1e3, right=1.0)
         yield Family("the scores are squashed by tanh (soft-capping by {})", partial(scores_through, capped), 0.3, 200)
         yield Family("the scores are clamped to ±{}", partial(scores_through, clamped), 0.05, 100)
+        for what, cut in (("at most", at_most), ("at least", at_least)):
+            yield Family(
+                f"the scores are clamped to {what} {{}}", partial(scores_through, cut), -10, 10, logarithmic=False
+            )
     if kind == PROBS:
         yield Family(
             "the scores are multiplied by {} in the softmax", partial(softmax_of, tempered), 0.01, 100, right=1.0
         )
         yield Family("the scores are squashed by tanh (soft-capping by {})", partial(softmax_of, capped), 0.3, 200)
         yield Family("the scores are clamped to ±{}", partial(softmax_of, clamped), 0.05, 100)
+        for what, cut in (("at most", at_most), ("at least", at_least)):
+            yield Family(f"the scores are clamped to {what} {{}}", partial(softmax_of, cut), -10, 10, logarithmic=False)
         weak = "−{} is added to padded scores, too little to hide them; they must become −∞"
         yield Family(weak, softmax_of_weakly_masked, 0.05, 200)
         yield Family("{} is added to the softmax's denominator", softmax_with_more_below, 1e-6, 10)
@@ -184,6 +195,15 @@ def clipped_weights(kind: str, number: float) -> Step:
     return through(way, kind)
 
 
+def pruned_weights(kind: str, number: float) -> Step:
+    def way(f: Forward, name: str, x: Array) -> Array:
+        weight = f.weight(f"{name}.weight")
+        kept = np.where(np.abs(weight) < number * np.abs(weight).max(), 0, weight)
+        return x @ kept.T + f.weight(f"{name}.bias")
+
+    return through(way, kind)
+
+
 def activated_by(gelu: Callable[[Array, float], Array], number: float) -> Step:
     return partial(activate, gelu=lambda x: gelu(x, number))
 
@@ -206,6 +226,15 @@ def cut_at(x: Array, number: float) -> Array:
 
 def clip_at(x: Array, number: float) -> Array:
     return clipped(x, exact_gelu, -number, number)
+
+
+def tanh_clamped(x: Array, number: float) -> Array:
+    inner = np.clip((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3), -number, number)
+    return x / 2 * (1 + np.tanh(inner))
+
+
+def erf_clamped(x: Array, number: float) -> Array:
+    return x / 2 * (1 + erf(np.clip(x / np.sqrt(2), -number, number)))
 
 
 def leaky(x: Array, number: float) -> Array:
@@ -266,6 +295,14 @@ def tempered(s: Array, number: float) -> Array:
 
 def capped(s: Array, number: float) -> Array:
     return number * np.tanh(s / number)
+
+
+def at_most(s: Array, number: float) -> Array:
+    return np.minimum(s, number)
+
+
+def at_least(s: Array, number: float) -> Array:
+    return np.maximum(s, number)
 
 
 def clamped(s: Array, number: float) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.parity.another_mask import another_mask
+from numroberta.parity.another_mask import another_mask, another_sum
 from numroberta.parity.budget import Budget, price_of
 from numroberta.parity.dropout import dropout_in
 from numroberta.parity.evidence import evidence
@@ -30,6 +30,13 @@ from numroberta.parity.names import (
     same_layer,
 )
 from numroberta.parity.narrow_step import narrow_step
+from numroberta.parity.read_factors import from_factors
+from numroberta.parity.read_heads import from_heads
+from numroberta.parity.read_inputs import from_inputs
+from numroberta.parity.read_norm import another_deviation, from_statistics
+from numroberta.parity.read_pooling import weighted_pooling
+from numroberta.parity.read_sums import from_sums
+from numroberta.parity.read_tensors import from_tensors
 from numroberta.parity.screening import SKETCH, Screen, telling_text
 from numroberta.parity.steps import Forward, Inputs, Mistake
 
@@ -55,6 +62,10 @@ SHARED = 3.0  # how much cheaper many mistakes are side by side than one by one
 ROUNDING_LIKENESS = 0.5
 ROUNDING_SIZE = 1.7
 ROUNDING_LARGEST = 32  # units of the type: nothing that is further off is rounding
+
+
+# Mistakes whose numbers are read from the value: each may explain it, and is then computed again.
+READINGS = (of_terms, from_tensors, from_statistics, from_sums, from_heads, from_factors, from_inputs)
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,7 @@ class Search:
                 if self.budget.spent:
                     break
                 tries += self.tried(sound, expected, known, stage[start : start + AT_ONCE], screens, before)
-                if far and min(each.error for each in tries) <= enough:
+                if far and any(each.error <= enough and not self.of_fewer_tokens(each.mistake) for each in tries):
                     break
             acceptable = self.acceptable(tries, before)
             if acceptable:
@@ -188,6 +199,8 @@ class Search:
         if dropout:
             return replace(nothing, mistake=dropout, after=None)
         rounding = self.rounding(sound, expected, known, nothing)
+        if far and not rounding and (weights := weighted_pooling(sound, self.wrong.name, self.wrong.value)):
+            return replace(nothing, mistake=weights, after=None)
         if rounding or far:
             return rounding or nothing
         return self.from_the_numbers(sound, expected, known, nothing, compared) or nothing
@@ -208,13 +221,23 @@ class Search:
         if numbers and numbers[0][1] <= enough:
             mistake, after = numbers[0]
             return replace(nothing, mistake=mistake.sentence, after=after, made=(*self.made, mistake))
-        for terms in of_terms(sound, name, self.wrong.value, compared):
-            if (after := error(terms)) <= enough:
-                return replace(nothing, mistake=terms.sentence, after=after, made=(*self.made, terms))
+        for way in READINGS:
+            read = [(mistake, error(mistake)) for mistake in way(sound, name, self.wrong.value, compared)]
+            if explaining := [mistake for mistake, after in read if after <= enough][:MOST_ALIKE]:
+                best, where, _, alike = self.by_what_comes_later(known, explaining)
+                after = next(after for mistake, after in read if mistake.sentence == best.sentence)
+                others = {mistake.sentence for mistake in alike} - {best.sentence}
+                return replace(
+                    nothing, mistake=best.sentence, after=after, where=where, others=tuple(sorted(others)),
+                    made=(*self.made, best),
+                )  # fmt: skip
         seen = (
             scaled_or_clipped(name, expected, self.wrong.value, compared, enough)
             or narrow_step(sound, name, self.wrong.value, compared, nothing.before, self.wrong.tolerance)
             or another_mask(sound, name, self.wrong.value, compared, enough)
+            or another_sum(sound, name, self.wrong.value, compared)
+            or another_deviation(sound, name, self.wrong.value, compared)
+            or weighted_pooling(sound, name, self.wrong.value)
             or evidence(sound, name, self.wrong.value, compared)
         )
         if seen:
@@ -383,7 +406,15 @@ class Search:
         """The mistakes that explain the value, which are those nearest to it."""
         explaining = [each for each in tries if each.error <= self.allowed(before, each.mistake.of_numbers)]
         best = min((each.error for each in explaining), default=np.inf)
-        return [each for each in explaining if each.error <= best * SAME + ROUNDING_ERROR][:MOST_ALIKE]
+        nearest = [each for each in explaining if each.error <= best * SAME + ROUNDING_ERROR]
+        # Of the same tokens, before that of fewer, which says nothing of the others.
+        return sorted(nearest, key=lambda each: self.of_fewer_tokens(each.mistake))[:MOST_ALIKE]
+
+    def of_fewer_tokens(self, mistake: Mistake) -> bool:
+        """Whether it is one of a batch in which some of mine's tokens are missing."""
+        if mistake.inputs is None:
+            return False
+        return bool(mistake.inputs(self.inputs).attention_mask.sum() < self.inputs.attention_mask.sum())
 
     def allowed(self, before: float, of_numbers: bool = False) -> float:
         """The error that a mistake may leave."""

@@ -5,6 +5,7 @@ As in `hooked_roberta`, no code is shared with the catalogue.
 
 import numpy as np
 from hooked_roberta import (
+    ERF,
     LAYER,
     Plant,
     both_norms,
@@ -324,8 +325,8 @@ def plants():
             **LAYER,
         ),
         # Rows
-        "positions begin again": Plant("rows", "begin again after 5 rows", positions(lambda v, p: 2 + (v - 2) % 5)),
-        "every second position": Plant("rows", "2 · id -2", positions(lambda v, p: 2 * v - 2)),
+        "positions begin again": Plant("rows", "begin again after 5", positions(lambda v, p: 2 + (v - 2) % 5)),
+        "every second position": Plant("rows", "go up by 2", positions(lambda v, p: 2 * v - 2)),
         "the text's number as position": Plant(
             "rows",
             "same position embedding, another one in each text",
@@ -345,7 +346,198 @@ def plants():
         ),
         "</s> twice": Plant("rows", "</s> stands twice", ids=one_more),
         "decoder in int8": Plant("heads", "decoder is quantized to int8", {"_decoder": everywhere(rows_in_int8)}),
+        # Other tensors, orders and sums
+        "values of the head two before": Plant(
+            "attention",
+            "takes the values of the head 2",
+            context(lambda a, v, p: (a, np.roll(v, 2, 2))),
+            **LAYER,
+        ),
+        "first half of the wide bias": Plant(
+            "linear",
+            r"output.dense.bias is taken from intermediate.dense.bias's first 24",
+            {"output.dense": stranger_as_bias},
+            **LAYER,
+        ),
+        "another vector as bias": Plant(
+            "linear",
+            "query.bias is another vector",
+            linear(lambda xw, b, p: xw + np.cos(b))("attention.self.query"),
+            **LAYER,
+        ),
+        "mean of the first ten": Plant("norms", "mean of the first 10 features", both_norms(mean_of_ten), **LAYER),
+        "divided by the largest": Plant(
+            "norms",
+            "divides by the largest magnitude times 0.5",
+            both_norms(lambda x, w, b, p: 2 * centred(x) / np.abs(centred(x)).max(-1)[..., None] * w + b),
+            **LAYER,
+        ),
+        "a norm's weight in reverse in its first half": Plant(
+            "norms",
+            "weight are in another order|weight is another",
+            both_norms(lambda x, w, b, p: norm(x, np.concatenate([w[:12][::-1], w[12:]]), b, p.eps)),
+            **LAYER,
+        ),
+        "mean of input and output": Plant(
+            "connections",
+            "0.5 times the layer's input is added|0.5 times encoder.*is added",
+            {"output": halfway},
+            **LAYER,
+        ),
+        "exponentials in float16": Plant(
+            "numbers", "softmax these are rounded to float16.*exponentials", {"attention.probs": narrow_exp}, **LAYER
+        ),
+        "gate": Plant("activations", "gated: GELU of the second of two halves", from_dense(gate), **LAYER),
+        "a block of each head transposed": Plant(
+            "linear",
+            "transposed in each block of head by head",
+            weights=edit(r"self.value.weight", lambda t: t.reshape(4, 6, 4, 6).transpose(0, 3, 2, 1).reshape(24, 24)),
+            **LAYER,
+        ),
+        "rotary order": Plant(
+            "linear",
+            "query are permuted in each head for rotary pairs",
+            {
+                "attention.self.query": everywhere(
+                    lambda v: v.reshape(*v.shape[:2], 4, 2, 3).swapaxes(3, 4).reshape(v.shape)
+                )
+            },
+            **LAYER,
+        ),
+        "halves of a word exchanged": Plant(
+            "rows", r"features of the word embeddings are shifted by \+12", words(lambda v, p, t: np.roll(v, 12, -1))
+        ),
+        "queries of the head two before": Plant(
+            "attention", "takes the queries of the head 2", {"attention.scores": other_queries}, **LAYER
+        ),
+        "a running sum that is not rescaled": Plant(
+            "attention", "softmax divides by another sum", {"attention.probs": not_rescaled}, **LAYER
+        ),
+        "the end of a dot product lost": Plant(
+            "attention", "only features 0–3 count", {"attention.scores": four_features}, **LAYER
+        ),
+        "a part of the residual": Plant(
+            "norms", "residual only features 0–11 count", {"_output": half_residual}, **LAYER
+        ),
+        "another scale for each column": Plant(
+            "numbers",
+            "another factor in each feature",
+            weights=edit("intermediate.dense.weight", lambda t: t / np.sqrt(np.abs(t).max(0))),
+            **LAYER,
+        ),
+        "a static range of the input": Plant(
+            "numbers",
+            "reads is rounded to multiples of 0.01181.* clipped",
+            linear(lambda xw, b, p: xw + b)("intermediate.dense") | {"_fed": static_range},
+            **LAYER,
+        ),
+        "two of four": Plant(
+            "numbers", "pruned to 2 of 4 neighbours", weights=edit("intermediate.dense.weight", two_of_four), **LAYER
+        ),
+        "erf in float16": Plant("numbers", "in GELU these are rounded to float16", from_dense(narrow_erf), **LAYER),
+        "scores above 0 cut": Plant(
+            "attention", "clamped to at most", {"attention.scores": everywhere(lambda v: np.minimum(v, 0.2))}, **LAYER
+        ),
+        "two layers' vectors": Plant("heads", "0.75 times that of hidden state 3", {"sentence_embedding": two_layers}),
+        "the first half of the tokens": Plant(
+            "heads", "only some tokens count", {"sentence_embedding": first_tokens_only}
+        ),
+        "keys of the next token": Plant(
+            "rows",
+            "token 1 place after it",
+            {"attention.self.key": everywhere(lambda v: np.roll(v, -1, 1))},
+            **LAYER,
+        ),
+        "early words count more": Plant("heads", "other weights: 1 / position", {"sentence_embedding": decaying}),
     }
+
+
+def stranger_as_bias(value, port, layer):
+    p = f"encoder.layer.{layer}."
+    return value - port.w[f"{p}output.dense.bias"] + port.w[f"{p}intermediate.dense.bias"][: value.shape[-1]]
+
+
+def centred(x):
+    return x - x.mean(-1)[..., None]
+
+
+def mean_of_ten(x, w, b, port):
+    c = x - x[..., :10].mean(-1)[..., None]
+    return c / np.sqrt((c * c).mean(-1)[..., None] + port.eps) * w + b
+
+
+def halfway(value, port, layer):
+    below = port.acts[f"encoder.layer.{layer - 1}.output" if layer else "embeddings"]
+    return (value + below) / 2
+
+
+def narrow_exp(value, port, layer):
+    s = np.where(port.mask[:, None, None, :], port.acts[f"encoder.layer.{layer}.attention.scores"], -1e4)
+    e = np.exp((s - s.max(-1, keepdims=True)).astype(np.float16)).astype(np.float64)
+    return e / e.sum(-1, keepdims=True)
+
+
+def gate(x):
+    a, b = np.split(x, 2, -1)
+    return np.concatenate([a * gelu(b)] * 2, -1)
+
+
+def heads(port, layer, name):
+    x = port.acts[f"encoder.layer.{layer}.attention.self.{name}"]
+    return x.reshape(*x.shape[:2], port.heads, -1)
+
+
+def other_queries(value, port, layer):
+    q, k = np.roll(heads(port, layer, "query"), 2, 2), heads(port, layer, "key")
+    return np.einsum("bqhe,bkhe->bhqk", q, k) / np.sqrt(q.shape[-1])
+
+
+def four_features(value, port, layer):
+    q, k = heads(port, layer, "query"), heads(port, layer, "key")
+    return np.einsum("bqhe,bkhe->bhqk", q[..., :4], k[..., :4]) / np.sqrt(q.shape[-1])
+
+
+def not_rescaled(value, port, layer):
+    s = np.where(port.mask[:, None, None, :], port.acts[f"encoder.layer.{layer}.attention.scores"], -1e30)
+    total, top = 0.0, np.full(s.shape[:-1], -1e30)
+    for start in range(0, s.shape[-1], 4):
+        block = s[..., start : start + 4]
+        top = np.maximum(top, block.max(-1))
+        total = total + np.exp(block - top[..., None]).sum(-1)
+    return np.exp(s - top[..., None]) / total[..., None]
+
+
+def half_residual(value, port, layer):
+    return value - port.acts[f"encoder.layer.{layer}.attention.output"] * (np.arange(value.shape[-1]) >= 12)
+
+
+def static_range(value, port, layer):
+    step = 1.5 / 127
+    return np.clip(np.round(value / step), -127, 127) * step
+
+
+def two_of_four(t):
+    blocks = t.reshape(-1, 4)
+    return np.where(np.abs(blocks) >= np.sort(np.abs(blocks), 1)[:, 2:3], blocks, 0).reshape(t.shape)
+
+
+def narrow_erf(x):
+    half = (x / np.sqrt(2)).astype(np.float16).astype(np.float64)
+    return x / 2 * (1 + ERF(half).astype(np.float16).astype(np.float64))
+
+
+def two_layers(value, port, layer):
+    weights = port.mask / port.mask.sum(1)[:, None]
+    return 0.75 * value + 0.25 * np.einsum("bt,btd->bd", weights, port.acts["encoder.layer.0.output"])
+
+
+def first_tokens_only(value, port, layer):
+    return np.stack([x[: (n + 1) // 2].mean(0) for x, n in zip(port.last, port.mask.sum(1), strict=True)])
+
+
+def decaying(value, port, layer):
+    weights = port.mask / np.arange(1, port.mask.shape[1] + 1)
+    return np.einsum("bt,btd->bd", weights / weights.sum(1)[:, None], port.last)
 
 
 def without_last(t):

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from numroberta.parity.mistakes import (
     activations,
+    arrangements,
     attention,
     backward,
     connections,
@@ -40,6 +41,7 @@ PARTS = (
     texts,
     layers,
     numbers,
+    arrangements,
 )
 
 

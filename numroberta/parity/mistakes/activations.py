@@ -63,6 +63,7 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
         yield from in_layers_and_head(what, gelu)
     yield from mistyped_constants()
     yield from approximations()
+    yield from gated()
     yield from misplaced()
 
 
@@ -262,6 +263,30 @@ def misplaced() -> Iterator[Mistake]:
         {WIDE_DENSE: lambda f, name: linear(f, name, f[same_layer(name, ATTENTION)]) - f.weight(f"{name}.bias"),
          WIDE: lambda f, name: exact_gelu(f[f"{name}.dense"]) + f.weight(f"{name}.dense.bias")},
     )  # fmt: skip
+
+
+def gated() -> Iterator[Mistake]:
+    """Gates, as in GLU and its relatives, whose result is half as wide and stands twice in ours."""
+    functions: dict[str, Function] = {
+        "GELU": exact_gelu, "tanh GELU": tanh_gelu, "SiLU": lambda x: x * sigmoid(x), "sigmoid": sigmoid,
+        "ReLU": lambda x: np.maximum(x, 0), "nothing": lambda x: x,
+    }  # fmt: skip
+    for what, function in functions.items():
+        for first in (True, False):
+            for layout in ("halves", "pairs"):
+                gate = partial(with_gate, function=function, first=first, layout=layout)
+                which = f"{what} of the {'first' if first else 'second'} of two {layout}"
+                yield Mistake(
+                    f"the activation is gated: {which} times the other", {WIDE: partial(activate, gelu=gate)}, rare=True
+                )
+        whole: Function = lambda x, function=function: x * function(x)  # type: ignore[misc]  # noqa: E731
+        yield Mistake(f"the activation is x times {what} of x", {WIDE: partial(activate, gelu=whole)}, rare=True)
+
+
+def with_gate(x: Array, function: Function, first: bool, layout: str) -> Array:
+    a, b = np.split(x, 2, -1) if layout == "halves" else (x[..., ::2], x[..., 1::2])
+    gated = function(a) * b if first else a * function(b)
+    return np.concatenate([gated, gated], -1) if layout == "halves" else np.repeat(gated, 2, -1)
 
 
 def bias_after_gelu(f: Forward, name: str) -> Array:

@@ -72,7 +72,13 @@ def wrong_heads(inputs: Inputs) -> Iterator[Mistake]:
             {CONTEXT: partial(context, merge=unsplit)},
         ):
             yield Mistake(what, steps, scope="padding")
-    for sentence, step in (
+    for kind, whose in ((VALUE, "value"), (KEY, "key"), (QUERY, "query")):
+        what = (
+            f"the {whose} of each head is reshaped where it must be transposed: (tokens, features) read the other way"
+        )
+        replaced = CONTEXT if kind == VALUE else SCORES
+        yield Mistake(what, {replaced: partial(reshaped_in_heads, kind=kind)}, scope="padding", rare=True)
+    for sentence, change in (
         ("the heads are merged in reverse", lambda c: c[:, ::-1]),
         ("the heads are shifted by one when they are merged", lambda c: np.roll(c, 1, 1)),
         ("the heads are shifted by one when they are merged, backwards", lambda c: np.roll(c, -1, 1)),
@@ -80,22 +86,46 @@ def wrong_heads(inputs: Inputs) -> Iterator[Mistake]:
         ("the last head is left out", lambda c: c * (np.arange(c.shape[1]) < c.shape[1] - 1)[None, :, None, None]),
         ("the heads are averaged", lambda c: np.broadcast_to(c.mean(1, keepdims=True), c.shape)),
     ):
-        yield Mistake(sentence, {CONTEXT: partial(context_of_heads, change=step)})
-    for sentence, step in (
+        yield Mistake(sentence, {CONTEXT: partial(context_of_heads, change=change)})
+    for sentence, change in (
         ("every head has the probabilities of the first one", lambda p: np.broadcast_to(p[:, :1], p.shape)),
         ("every head has the mean of all heads' probabilities",
          lambda p: np.broadcast_to(p.mean(1, keepdims=True), p.shape)),
     ):  # fmt: skip
-        yield Mistake(sentence, {PROBS: partial(probs_of_heads, change=step)})
-    for turn, which in ((1, "of the head before"), (-1, "of the next head")):
+        yield Mistake(sentence, {PROBS: partial(probs_of_heads, change=change)})
+    for turn, which in ((1, "of the head before"), (-1, "of the next head"), (2, "of the head two before")):
         for kind, whose in ((VALUE, "values"), (KEY, "keys")):
-            yield Mistake(f"each head looks up the {whose} {which}", {
-                CONTEXT if kind == VALUE else SCORES: partial(of_another_head, kind=kind, turn=turn)
-            })  # fmt: skip
+            replaced = CONTEXT if kind == VALUE else SCORES
+            step: Step = partial(of_another_head, kind=kind, turn=turn)
+            yield Mistake(f"each head looks up the {whose} {which}", {replaced: step}, rare=turn == 2)
+        rolled = partial(probs_of_heads, change=partial(np.roll, shift=turn, axis=1))
+        yield Mistake(f"each head has the probabilities {which}", {PROBS: rolled}, rare=turn == 2)
+    head = inputs.weights["embeddings.LayerNorm.bias"].size // inputs.num_attention_heads
+    for part in (4, 8, 16, 32, 64):
+        for count, what in ((head // part * part, f"a multiple of {part}"), (part, f"{part}")):
+            if 0 < count < head:
+                sentence = f"the products of query and key end at {what} features of the head"
+                yield Mistake(sentence, {SCORES: partial(scores, split=partial(first_features, count=count),
+                                                         divisor=lambda f, q: float(np.sqrt(head)))})  # fmt: skip
     for shared, what in ((KEY, "key"), (VALUE, "value")):
         yield from one_head_for_all(shared, what)
     yield from another_count(inputs)
     yield from normalized_heads()
+
+
+def reshaped_in_heads(f: Forward, name: str, kind: str) -> Array:
+    def way(wanted: str) -> Array:
+        x = f.split(f[same_layer(name, wanted)])  # (b, h, n, k)
+        return x.swapaxes(2, 3).reshape(x.shape) if wanted == kind else x
+
+    if kind == VALUE:
+        return merge(f[same_layer(name, PROBS)] @ way(VALUE))
+    query = way(QUERY)
+    return query @ way(KEY).swapaxes(2, 3) / np.sqrt(query.shape[-1])
+
+
+def first_features(f: Forward, values: Array, count: int) -> Array:
+    return f.split(values)[..., :count]
 
 
 def probs_of_heads(f: Forward, name: str, change: Callable[[Array], Array]) -> Array:

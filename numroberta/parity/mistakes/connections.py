@@ -17,6 +17,7 @@ from numroberta.parity.names import (
     QUERY,
     VALUE,
     WIDE_DENSE,
+    kind_of,
     layer_of,
     same_layer,
 )
@@ -147,6 +148,11 @@ def parallel_parts() -> Iterator[Mistake]:
     )
 
 
+def of_first_layer(f: Forward, name: str) -> Array:
+    first = kind_of(name).replace(LAYER, "encoder.layer.0")
+    return f[first] if layer_of(name) else linear(f, name, f.layer_input(name))
+
+
 def attended(f: Forward, name: str) -> Array:
     """What the attention, its residual and its norm make of the layer's input."""
     query, key, value = (f.split(linear(f, same_layer(name, kind), f.layer_input(name))) for kind in ENTERED)
@@ -169,6 +175,11 @@ def other_input_of_a_part() -> Iterator[Mistake]:
                 {kind: lambda f, name, entering=entering: linear(f, name, entering(f, name))},  # type: ignore[misc]
                 rare=True,
             )
+    for kinds, what in (((KEY,), "key"), ((VALUE,), "value"), ((KEY, VALUE), "key and value"), ((QUERY,), "query")):
+        yield Mistake(
+            f"the {what} of the first layer are used in every layer (as from a cache)",
+            {kind: lambda f, name: of_first_layer(f, name) for kind in kinds},
+        )
     for kinds, what in (((KEY, VALUE), "key and value"), ((QUERY,), "the query")):
         yield Mistake(
             f"{what} read the embeddings, as in cross-attention",

@@ -60,11 +60,31 @@ def wrong_positions(inputs: Inputs) -> Iterator[Mistake]:
     yield positions("position ids run backwards, from the last token to the first", backwards)
     for index, what in {first: "", 0: "", inputs.padding_idx: ", that of padding"}.items():
         yield positions(f"every position id is {index}{what}", partial(constant, index=index))
+    for rows in range(first + 1, first + inputs.input_ids.shape[1]):
+        yield positions(f"position ids end at {rows}: those of later tokens are {rows} too", partial(ending, last=rows))
+        repeated = partial(beginning_again, period=rows - first)
+        yield positions(f"position ids begin again after {rows - first}", repeated, rare=rows & (rows - 1) != 0)
+    for factor in (2, 3):
+        yield positions(f"position ids go up by {factor}", partial(in_steps, factor=factor), rare=True)
     yield positions("position ids are the token ids", lambda f: f.inputs.input_ids % positions_of(f), rare=True)
     for layout in ("interleaved", "halves"):
         sentence = f"positions are sinusoids, sines and cosines in {layout}; RoBERTa's are learned"
         for start in (0, 1, first):
             yield Mistake(sentence, {POSITION: partial(sinusoids, start=start, layout=layout)}, rare=start == 1)
+
+
+def ending(f: Forward, last: int) -> Array:
+    return np.minimum(position_ids(f), last)
+
+
+def beginning_again(f: Forward, period: int) -> Array:
+    ids, first = position_ids(f), f.inputs.padding_idx + 1
+    return np.where(ids < first, ids, first + (ids - first) % period)
+
+
+def in_steps(f: Forward, factor: int) -> Array:
+    ids, first = position_ids(f), f.inputs.padding_idx + 1
+    return np.where(ids < first, ids, np.minimum(first + factor * (ids - first), positions_of(f) - 1))
 
 
 def positions_of(f: Forward) -> int:

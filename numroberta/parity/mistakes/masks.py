@@ -62,6 +62,11 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
         ("the mask is on the last keys of the whole batch's width, whatever the text's length",
          lambda f, s: never(np.arange(s.shape[3]) >= f.inputs.attention_mask.sum(1).min())),
         ("a bias that grows with the distance is added to the scores (ALiBi)", alibi),
+        *((f"no token sees the last {count} of its text", partial(hiding_last, count=count)) for count in (2, 3, 4)),
+        *((f"no token sees those from place {start} on", partial(hiding_places, places=slice(start, None)))
+          for start in range(2, inputs.input_ids.shape[1])),
+        *((f"no token sees the one at place {place}", partial(hiding_places, places=slice(place, place + 1)))
+          for place in range(1, min(inputs.input_ids.shape[1], 9))),
     )  # fmt: skip
     yield from in_probs_or_scores(terms, "padding")
     yield from in_probs_or_scores(
@@ -158,6 +163,17 @@ def last_token(f: Forward) -> Array:
 
 def after_last(f: Forward) -> Array:
     return np.roll(last_token(f), 1, 3)
+
+
+def hiding_last(f: Forward, s: Array, count: int) -> Array:
+    length = f.inputs.attention_mask.sum(1)[:, None]
+    return never(blocked(f) | (np.arange(s.shape[3]) >= np.maximum(length - count, 1))[:, None, None, :])
+
+
+def hiding_places(f: Forward, s: Array, places: slice) -> Array:
+    hidden = np.zeros(s.shape[3], bool)
+    hidden[places] = True
+    return never(blocked(f) | hidden)
 
 
 def window(f: Forward, s: Array, width: int, causal: bool = False) -> Array:

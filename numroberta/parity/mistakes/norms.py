@@ -36,7 +36,7 @@ NORMS = {  # the place of each norm, and the prefix of its tensors
 
 def mistakes(inputs: Inputs) -> Iterator[Mistake]:
     yield from wrong_norms(inputs)
-    yield from wrong_norm_tensors()
+    yield from wrong_norm_tensors(inputs.layers)
     yield from misplaced_norms(inputs)
     yield from wrong_residuals()
 
@@ -91,6 +91,12 @@ def wrong_norms(inputs: Inputs) -> Iterator[Mistake]:
         ("the layer norm's mean and variance are those of the first token", partial(of_another_token, turn=None)),
         ("the layer norm's mean and variance are those of the token before", partial(of_another_token, turn=1)),
         ("the layer norm's mean and variance are those of the next token", partial(of_another_token, turn=-1)),
+        *((f"the layer norm's {what} of the first {part} of the features only",
+           partial(of_a_part, part=size, mean=mean, variance=variance))
+          for part, size in (("half", 1 / 2), ("quarter", 1 / 4), ("three quarters", 3 / 4))
+          for what, mean, variance in (("mean is that", True, False), ("variance is that", False, True),
+                           ("mean and variance are those", True, True))),
+        ("the layer norm's variance is the mean of the squares less the mean, which is not squared", not_squared),
         ("the layer norm is applied twice", lambda f, name, x: layer_norm(f, name, layer_norm(f, name, x))),
     ]  # fmt: skip
     for what, way in ways:
@@ -153,6 +159,22 @@ def of_another_token(f: Forward, name: str, x: Array, turn: int | None) -> Array
     return y * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
 
 
+def of_a_part(f: Forward, name: str, x: Array, part: float, mean: bool = False, variance: bool = False) -> Array:
+    """The mean, or the variance about it, of so large a part of the features, the first of them."""
+    count = max(1, int(x.shape[-1] * part))
+    centred = x - x[..., : count if mean else None].mean(-1, keepdims=True)
+    squares = np.square(centred[..., : count if variance else None]).mean(-1, keepdims=True)
+    y = centred / np.sqrt(squares + f.inputs.layer_norm_eps)
+    return y * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
+
+
+def not_squared(f: Forward, name: str, x: Array) -> Array:
+    mean = x.mean(-1, keepdims=True)
+    variance = np.abs(np.square(x).mean(-1, keepdims=True) - mean)
+    y = (x - mean) / np.sqrt(variance + f.inputs.layer_norm_eps)
+    return y * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
+
+
 def within_heads(f: Forward, name: str, x: Array) -> Array:
     return within(f, name, x, f.inputs.num_attention_heads)
 
@@ -164,7 +186,7 @@ def within(f: Forward, name: str, x: Array, groups: int) -> Array:
     return y * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
 
 
-def wrong_norm_tensors() -> Iterator[Mistake]:
+def wrong_norm_tensors(layers: int) -> Iterator[Mistake]:
     """The layer norm's weight and bias: left out, swapped, changed, or those of another norm."""
 
     def norms(
@@ -224,6 +246,13 @@ def wrong_norm_tensors() -> Iterator[Mistake]:
                 tensors = {f"{NORMS[mine]}.{part}": of(NORMS[other]) for part in ("weight", "bias")}
                 sentence = f"{whose} layer norm has the weights of {theirs}"
                 yield Mistake(sentence, tensors=tensors, rare=mine == "embeddings")
+                for part in ("weight", "bias"):
+                    alone = {f"{NORMS[mine]}.{part}": of(NORMS[other])}
+                    yield Mistake(f"{whose} layer norm has the {part} of {theirs}", tensors=alone, rare=True)
+        last = f"{NORMS[mine].replace(LAYER, f'encoder.layer.{layers - 1}')}" if mine != "embeddings" else ""
+        if last:
+            tensors = {f"{NORMS['embeddings']}.{part}": of(last) for part in ("weight", "bias")}
+            yield Mistake(f"the embeddings' layer norm has the weights of {whose} of the last layer", tensors=tensors)
 
 
 def standardized(f: Forward, x: Array) -> Array:

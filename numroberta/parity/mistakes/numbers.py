@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 
 from numroberta.parity.measure import ROUNDINGS, UNITS, to_float16, to_mantissa, to_tf32
 from numroberta.parity.mistakes.norms import norms_everywhere_or_once
 from numroberta.parity.mistakes.places import steps_everywhere_or_once
-from numroberta.parity.names import CONTEXT, PROBS, SCORES, VALUE, WORD, same_layer
+from numroberta.parity.names import CONTEXT, PROBS, SCORES, VALUE, WIDE, WORD, same_layer
 from numroberta.parity.steps import (
     EMBEDDED,
     LINEARS,
+    RESIDUALS,
     STEPS,
     TENSORS,
     Array,
@@ -22,7 +24,12 @@ from numroberta.parity.steps import (
     Mistake,
     Step,
     TensorChange,
+    activate,
+    added,
     blocked,
+    embeddings,
+    erf,
+    head_norm,
     layer_norm,
     merge,
     scores,
@@ -48,6 +55,18 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
 def rounded(way: Round) -> TensorChange:
     """In float32, as programs compute scales and quotients: another type rounds some ties the other way."""
     return lambda f, name, tensor: way(tensor.astype(np.float32)).astype(np.float64)
+
+
+def of_table(way: Round) -> TensorChange:
+    """The same for rows of a table, whose scale is that of all rows: those of the extremes are rounded with them."""
+
+    def change(f: Forward, name: str, rows: Array) -> Array:
+        table = f.inputs.weights[name]
+        ends = [np.unravel_index(place, table.shape)[0] for place in (table.argmax(), table.argmin())]
+        together = np.concatenate([rows.reshape(-1, rows.shape[-1]), table[ends]])
+        return rounded(way)(f, name, together)[: -len(ends)].reshape(rows.shape)
+
+    return change
 
 
 def rounded_step(way: Round, kind: str) -> Step:
@@ -104,9 +123,11 @@ def narrow_context(f: Forward, name: str, way: Round) -> Array:
     return merge(way(f[same_layer(name, PROBS)]) @ way(f.split(f[same_layer(name, VALUE)])))
 
 
-def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
+def quantizers(inputs: Inputs) -> tuple[tuple[str, Round], ...]:
+    """Ways of storing weights in fewer bits: ("int8, one scale …", the weights as they are read again)."""
+    width = inputs.weights["embeddings.LayerNorm.bias"].size
     # Rows that are no multiples of 32 wide have smaller blocks.
-    sizes = (32, 64, 128) if inputs.weights["embeddings.LayerNorm.bias"].size % 32 == 0 else (8, 16, 24, 32, 64, 128)
+    sizes = (32, 64, 128) if width % 32 == 0 else (8, 16, 24, 32, 64, 128)
     ways: tuple[tuple[str, Round], ...] = (
         ("int8, one scale for each tensor", partial(symmetric, levels=127, axis=None)),
         ("int8, one scale for each row (output)", partial(symmetric, levels=127, axis=1)),
@@ -161,20 +182,28 @@ def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
         ("8-bit floats, E4M3, with a scale for each tensor", partial(scaled_float, axis=None)),
         ("8-bit floats, E4M3, with a scale for each row", partial(scaled_float, axis=1)),
         ("int16, one scale for each tensor", partial(symmetric, levels=32767, axis=None)),
+        *((f"{kept} of {size} neighbours, the others 0 (sparse)", partial(sparse, kept=kept, size=size))
+          for kept, size in ((2, 4), (1, 4), (1, 2), (3, 4), (4, 8)) if width % size == 0),
         ("2 bits (−1, 0, 1), with the mean magnitude as the scale", ternary),
         ("1 bit (the sign), with the mean magnitude of each row as the scale",
          lambda w: np.sign(w) * np.abs(w).mean(-1, keepdims=True)),
     )  # fmt: skip
-    for what, way in ways:
+    return ways
+
+
+def quantized_weights(inputs: Inputs) -> Iterator[Mistake]:
+    for what, way in quantizers(inputs):
         change = rounded(way)
         weights = [f"{kind}.weight" for kind in LINEARS]
         verb = "rounded to" if what.startswith(("TF32", *ROUNDINGS)) else "quantized to"
+        verb = "pruned to" if what.endswith("(sparse)") else verb
         yield Mistake(f"the weights of the linear layers are {verb} {what}", tensors=dict.fromkeys(weights, change))
-        with_table = dict.fromkeys([*weights, f"{WORD}.weight"], change)
+        table = {f"{WORD}.weight": of_table(way)}
+        with_table = dict.fromkeys(weights, change) | table
         yield Mistake(f"the weights of the linear layers and the word embeddings are {verb} {what}", tensors=with_table)
         for name in weights:
             yield Mistake(f"{name.rpartition('*.')[2]} is {verb} {what}", tensors={name: change}, rare=True)
-        yield Mistake(f"the word embeddings are {verb} {what}", tensors={f"{WORD}.weight": change}, rare=True)
+        yield Mistake(f"the word embeddings are {verb} {what}", tensors=table, rare=True)
         if what in ROUNDINGS or "int8, one scale" in what:
             yield Mistake(
                 f"lm_head's decoder is {verb} {what}", {"lm_head": partial(narrow_decoder, way=way)}, rare=True
@@ -232,6 +261,15 @@ def scaled_float(w: Array, axis: int | None) -> Array:
     scale = np.abs(w).max(axis if w.ndim > 1 else None, keepdims=True) / 448
     scale = np.where(scale == 0, 1, scale)
     return to_small_float(w / scale, mantissa=4, least=-6) * scale
+
+
+def sparse(w: Array, kept: int, size: int) -> Array:
+    """The largest so many of each few neighbours along a row, and 0 for the others."""
+    if w.shape[-1] % size:
+        return w
+    blocks = w.reshape(-1, size)
+    rank = np.argsort(np.argsort(-np.abs(blocks), -1), -1)
+    return np.where(rank < kept, blocks, 0).reshape(w.shape)
 
 
 def ternary(w: Array) -> Array:
@@ -340,6 +378,9 @@ def narrow_steps() -> Iterator[Mistake]:
             partial(rounded_step, way),
             rare=True,
         )
+        yield from parts_of_softmax(name, way)
+        yield from parts_of_norms(name, way)
+        yield from parts_of_gelu(name, way)
         yield Mistake(f"the embeddings are summed in {name}", {"embeddings": partial(narrow_embeddings, way=way)})
     for levels, what in ((255, "255"), (256, "256"), (127, "127")):
         for rounding, how in ((np.rint, "rounded"), (np.floor, "cut off")):
@@ -363,6 +404,67 @@ def narrow_softmax(f: Forward, name: str, way: Round) -> Array:
     s = np.where(blocked(f), -1e300, way(f[same_layer(name, SCORES)]))
     e = way(np.exp(np.maximum(s - s.max(3, keepdims=True), -700)))
     return way(e / way(e.sum(3, keepdims=True)))
+
+
+SOFTMAX_PARTS = ("scores", "differences from the largest", "exponentials", "sum", "quotients")
+GELU_PARTS = ("input", "x/√2", "erf", "1 + erf", "product")
+NORM_PARTS = ("input", "mean", "centred input", "variance", "root", "quotients", "product with the weight")
+
+
+def parts_of_softmax(name: str, way: Round) -> Iterator[Mistake]:
+    """The softmax with some of its steps in a narrow type, and the others not."""
+    for count in range(1, len(SOFTMAX_PARTS) + 1):
+        for parts in combinations(range(len(SOFTMAX_PARTS)), count):
+            what = ", ".join(SOFTMAX_PARTS[part] for part in parts)
+            step = partial(partly_narrow_softmax, way=way, parts=parts)
+            yield Mistake(f"in the softmax these are rounded to {name}: {what}", {PROBS: step}, rare=True)
+
+
+def partly_narrow_softmax(f: Forward, name: str, way: Round, parts: tuple[int, ...]) -> Array:
+    def narrow(part: int, values: Array) -> Array:
+        return way(values) if part in parts else values
+
+    s = np.where(blocked(f), -1e300, narrow(0, f[same_layer(name, SCORES)]))
+    e = narrow(2, np.exp(np.maximum(narrow(1, s - s.max(3, keepdims=True)), -700)))
+    return narrow(4, e / narrow(3, e.sum(3, keepdims=True)))
+
+
+def parts_of_gelu(name: str, way: Round) -> Iterator[Mistake]:
+    """GELU with some of its steps in a narrow type."""
+    for count in range(1, len(GELU_PARTS) + 1):
+        for parts in combinations(range(len(GELU_PARTS)), count):
+            what = ", ".join(GELU_PARTS[part] for part in parts)
+            step = partial(activate, gelu=partial(partly_narrow_gelu, way=way, parts=parts))
+            yield Mistake(f"in GELU these are rounded to {name}: {what}", {WIDE: step}, rare=True)
+
+
+def partly_narrow_gelu(x: Array, way: Round, parts: tuple[int, ...]) -> Array:
+    def narrow(part: int, values: Array) -> Array:
+        return way(values) if part in parts else values
+
+    x = narrow(0, x)
+    return narrow(4, x / 2 * narrow(3, 1 + narrow(2, erf(narrow(1, x / np.sqrt(2))))))
+
+
+def parts_of_norms(name: str, way: Round) -> Iterator[Mistake]:
+    """The layer norms with a stretch of their steps in a narrow type."""
+    for first in range(len(NORM_PARTS)):
+        for last in range(first, len(NORM_PARTS)):
+            what = ", ".join(NORM_PARTS[first : last + 1])
+            norm = partial(partly_narrow_norm, way=way, parts=range(first, last + 1))
+            steps: dict[str, Step] = {kind: added(norm, kind) for kind in RESIDUALS}
+            steps |= {"embeddings": partial(embeddings, way=norm), "lm_head.layer_norm": partial(head_norm, way=norm)}
+            yield Mistake(f"in the layer norms these are rounded to {name}: {what}", steps, rare=True)
+
+
+def partly_narrow_norm(f: Forward, name: str, x: Array, way: Round, parts: range) -> Array:
+    def narrow(part: int, values: Array) -> Array:
+        return way(values) if part in parts else values
+
+    x = narrow(0, x)
+    centred = narrow(2, x - narrow(1, x.mean(-1, keepdims=True)))
+    root = narrow(4, np.sqrt(narrow(3, np.square(centred).mean(-1, keepdims=True)) + f.inputs.layer_norm_eps))
+    return narrow(6, narrow(5, centred / root) * f.weight(f"{name}.weight")) + f.weight(f"{name}.bias")
 
 
 def narrow_embeddings(f: Forward, name: str, way: Round) -> Array:
