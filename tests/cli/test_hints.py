@@ -36,6 +36,23 @@ def test_what_it_does_not_know_gets_a_near_match(command, given, error, tmp_path
     assert command(*given, code=2).err.endswith(f"{error}\n")
 
 
+@pytest.mark.parametrize("given", ["x1", "x0", "{folder}/nope"])
+def test_a_folder_that_only_stands_in_the_same_place_is_no_near_match(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rec").mkdir()
+    (tmp_path / "x").mkdir()
+    with pytest.raises(numroberta.CheckpointError) as told:
+        numroberta.load(given.format(folder=tmp_path))
+    assert "did you mean" not in str(told.value)
+
+
+def test_a_folder_of_nearly_this_name_is_a_near_match_wherever_it_is(tmp_path):
+    (tmp_path / "sentiment").mkdir()
+    with pytest.raises(numroberta.CheckpointError, match=r"did you mean .*/sentiment\?"):
+        numroberta.load(f"{tmp_path}/sentimnet")
+
+
 def test_a_name_that_is_right_but_cannot_be_fetched_gets_none(command, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     told = command("embed", "a text", "--model", "sentence-transformers/all-MiniLM-L6-v2", code=2).err
