@@ -457,6 +457,23 @@ def test_a_full_disk_is_one_sentence_and_can_be_resumed(exact, texts, tmp_path, 
     assert embed_files(exact, [texts], output, resume=True).resumed > 0
 
 
+@pytest.mark.parametrize("name", ["out.npy.partial", "out.npy.journal"])
+def test_a_place_where_nothing_can_be_made_says_so_and_speaks_of_no_resuming(exact, texts, tmp_path, monkeypatch, name):
+    """As /proc does, whose folder says that it can be written to."""
+    real = resumable_file._unbuffered
+
+    def refused(path, mode):
+        if path.name == name:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return real(path, mode)
+
+    monkeypatch.setattr(resumable_file, "_unbuffered", refused)
+    with pytest.raises(OSError, match=f"cannot write {name} in .*: No such file or directory: mend that") as told:
+        embed_files(exact, [texts], tmp_path / "out.npy")
+    assert "resume" not in str(told.value)
+    assert left_behind(tmp_path) == []
+
+
 def test_a_file_size_limit_met_in_the_middle_of_a_block_loses_nothing(tmp_path, small_folder):
     """The kernel itself refuses a write half-way: RLIMIT_FSIZE."""
     resource = pytest.importorskip("resource")
