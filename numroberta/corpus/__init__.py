@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from numroberta.corpus.lines import standard_input as standard_input
     from numroberta.corpus.meter import Meter as Meter
-    from numroberta.corpus.row import BadRow as BadRow
+    from numroberta.corpus.row import BadRow as BadRow, Field as Field
     from numroberta.corpus.rows import Rows as Rows
     from numroberta.corpus.search import nearest as nearest, open_vectors as open_vectors, rows_at as rows_at
     from numroberta.corpus.text_list import TextList as TextList
@@ -42,7 +42,7 @@ __getattr__, __dir__ = door(
         "job": ("Job", "Progress", "Summary", "embed_files", "json_lines", "run_job"),
         "lines": ("standard_input",),
         "meter": ("Meter",),
-        "row": ("BadRow",),
+        "row": ("BadRow", "Field"),
         "rows": ("Rows",),
         "search": ("nearest", "open_vectors", "rows_at"),
         "text_list": ("TextList",),
