@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Summary as Summary,
         embed_files as embed_files,
         json_lines as json_lines,
+        remarks as remarks,
         run_job as run_job,
     )
     from numroberta.corpus.lines import standard_input as standard_input
@@ -39,7 +40,7 @@ __getattr__, __dir__ = door(
     __name__,
     {
         "formats": ("FORMATS", "Input"),
-        "job": ("Job", "Progress", "Summary", "embed_files", "json_lines", "run_job"),
+        "job": ("Job", "Progress", "Summary", "embed_files", "json_lines", "remarks", "run_job"),
         "lines": ("standard_input",),
         "meter": ("Meter",),
         "row": ("BadRow", "Field"),
