@@ -167,11 +167,12 @@ def embed_into_file(options: argparse.Namespace) -> None:
     except BaseException as error:
         if isinstance(error, BadRow):
             add_note(error, "mend it, or leave such rows out with --errors skip")
-        if watch.safe or job.begun:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if watch.safe or (interrupted and job.begun):
             again = ", with the same input from its beginning" if "-" in job.inputs else ""
             safe = f"{counted(watch.safe, 'text')} safe" if watch.safe else "what is done is kept"
             add_note(error, f"{safe}: the same command with --resume goes on{again}")
-        elif isinstance(error, KeyboardInterrupt):
+        elif interrupted:
             error.args = (f"interrupted before the first {watch.awaited} safe: nothing is left, start again",)
         raise
     if not options.quiet:

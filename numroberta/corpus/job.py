@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count, groupby
 from pathlib import Path
-from threading import Lock
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -217,8 +217,7 @@ def run_job(
 ) -> Summary:
     """What `embed_files` does, for a job that has been checked.
 
-    within: called at the start of a block and after each text in it, on any thread, one call at a time, with what the
-        progress will be if nothing stops the block: that is not safe yet.
+    within: called at the start of a block, and now and then inside it, with what has been computed but is not safe yet.
     """
     embedder = encoder.embedder(
         batch_size=job.batch_size,
@@ -310,11 +309,11 @@ Inside = Callable[[int, int], object]
 
 
 def embedded(
-    embedder: Embedder, rows: list[Row], skip_bad: bool, inside: Inside = lambda windows, tokens: None
+    embedder: Embedder, rows: list[Row], skip_bad: bool, inside: Inside = lambda windows, of: None
 ) -> Embedded:
     """A block of rows with their vectors.
 
-    inside: called with how many windows of how many have been computed.
+    inside: called on this thread, now and then, with how many windows of how many have been computed.
     Raises BadRow for a text that is too long, where long="error" refuses it and bad rows are not skipped.
     """
     good = [i for i, row in enumerate(rows) if row.text is not None]
@@ -328,11 +327,12 @@ def embedded(
                     raise BadRow(f"{rows[i].place}: {rows[i].cause}")
     vectors: Array = np.zeros((len(rows), embedder.dimension), embedder.encoder.model.dtype)
     if good:
-        lock, computed = Lock(), count(1)
+        computed, caller = count(1), get_ident()
 
         def done() -> None:
-            with lock:
-                inside(next(computed), len(block.windows))
+            windows = next(computed)
+            if get_ident() == caller:  # a lock that Ctrl-C left held would stop the other threads for ever
+                inside(windows, len(block.windows))
 
         vectors[good] = embedder.compute(block, done)
     vectors[[i for i, row in enumerate(rows) if row.cause]] = 0

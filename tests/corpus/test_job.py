@@ -635,6 +635,16 @@ def test_ctrl_c_in_the_first_block_says_that_nothing_is_left(tmp_path, small_fol
     assert os.listdir(tmp_path) == ["in.txt"]
 
 
+def test_what_cannot_be_resumed_is_not_said_to_go_on_with_resume(
+    exact, texts, tmp_path, short_blocks, small_folder, capsys
+):
+    with pytest.raises(Died):
+        embed_files(exact, [texts], tmp_path / "out.npy", report=_die_after(3))
+    again = ["embed", "-f", texts, "-o", tmp_path / "out.npy", "--model", small_folder, "--resume", "--normalize"]
+    assert run(*again) == 2
+    assert "goes on" not in capsys.readouterr().err
+
+
 def test_ctrl_c_before_a_resumed_job_goes_on_says_that_it_still_can(
     exact, texts, tmp_path, short_blocks, small_folder, monkeypatch, capsys
 ):
