@@ -132,6 +132,6 @@ def test_tests_mirror_the_wings():
 
 
 def test_the_guide_shows_the_same_table():
-    table = text_of("learn").split("| room |")[1].split("\n\n")[0]
+    table = text_of("learn").split("| wing |")[1].split("\n\n")[0]
     shown = re.findall(r"`(\w+)/`", "\n".join(line.split("|")[1] for line in table.splitlines()[2:]))
     assert shown == [*FLOORS[1:], *DATA]

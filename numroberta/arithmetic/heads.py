@@ -46,6 +46,8 @@ __all__ = [
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]
 
+TAUGHT_BY = {MASKED_LM: "mlm", SEQUENCE: "classify", TOKEN: "tag", SPAN: "answer"}  # tasks of `numroberta finetune`
+
 
 def heads_of(checkpoint: Checkpoint) -> list[str]:
     """The heads that a checkpoint has."""
@@ -57,7 +59,10 @@ def require(checkpoint: Checkpoint, head: str) -> None:
     available = heads_of(checkpoint)
     if head not in available:
         has = f"it has one for {' and '.join(available)}" if available else "it is a bare encoder"
-        raise ValueError(f"{checkpoint.name} has no head for {head}: {has}; load a checkpoint fine-tuned for {head}")
+        makes = f" (`numroberta finetune {TAUGHT_BY[head]}` makes one: `numroberta guide heads`)"
+        raise ValueError(
+            f"{checkpoint.name} has no head for {head}: {has}; load a checkpoint fine-tuned for {head}{makes}"
+        )
     if head in (SEQUENCE, TOKEN):
         labels = checkpoint.config.id2label
         missing = sorted(set(range(len(labels))) - labels.keys())

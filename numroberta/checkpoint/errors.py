@@ -29,14 +29,16 @@ def show(value: object) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6, before: str = "") -> str:
     """The end of a message about a name that is not known; nothing where none of the known ones is near.
+
+    cutoff: how like the two must be, from 0 to 1.  before: stands before the known name in the message.
 
     >>> did_you_mean("normalise", ["normalize", "pooling"]), did_you_mean("x", ["normalize", "pooling"])
     ('; did you mean normalize?', '')
     """
-    near = get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = get_close_matches(name, known, 1, cutoff)
+    return f"; did you mean {before}{near[0]}?" if near else ""
 
 
 def listed(items: Iterable[str]) -> str:

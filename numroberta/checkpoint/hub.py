@@ -19,6 +19,8 @@ TORCH_FILES = [TORCH_WEIGHTS, TORCH_INDEX, "pytorch_model-*.bin"]  # fetched fro
 WELL_KNOWN = ("distilroberta-base", "roberta-base", "roberta-large", "xlm-roberta-base",
               "sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers/all-distilroberta-v1")  # fmt: skip
 
+LIKE_FOLDERS = 0.75  # a folder beside may have been meant: "modle" is "model", and "x1" is not "x"
+
 # What else is fetched: neither weights in other formats nor training files.
 HUB_FILES = [
     "config.json", WEIGHTS, INDEX, "model-*.safetensors",
@@ -132,14 +134,17 @@ def _not_cached(name: str, revision: str | None, why: str) -> str:
 
 def _near(name: str) -> str:
     """The end of a message about a name that leads nowhere: the folder or the model that may have been meant."""
-    parent = os.path.dirname(name)
+    parent, entry = os.path.split(name)
     try:
-        beside = [os.path.join(parent, entry) for entry in os.listdir(parent or ".")]
+        beside = [other for other in os.listdir(parent or ".") if os.path.isdir(os.path.join(parent, other))]
     except OSError:
         beside = []
     cached = [path.name.removeprefix("models--").replace("--", "/") for path in _hub_cache().glob("models--*")]
-    known = ["tiny", *WELL_KNOWN, *cached, *filter(os.path.isdir, beside)]
-    return "" if name in known else did_you_mean(name, known)
+    known = ["tiny", *WELL_KNOWN, *cached]
+    if name in known or entry in beside:
+        return ""
+    before = name.removesuffix(entry)  # in which two folders of the same place are alike whatever they are called
+    return did_you_mean(name, known) or did_you_mean(entry, beside, cutoff=LIKE_FOLDERS, before=before)
 
 
 def _is_offline() -> bool:

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(error, "this computer allows no more threads: give fewer with --threads")
         return 2
     except KeyboardInterrupt as error:
-        complain(error, "interrupted")
+        complain(error, str(error) or "interrupted")
         return 143 if isinstance(error, Terminated) else 130
 
 

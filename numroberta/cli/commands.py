@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+import shlex
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
 
 from numroberta import __version__
 from numroberta.checkpoint import did_you_mean
@@ -54,18 +56,56 @@ def command_parser() -> argparse.ArgumentParser:
     return parser
 
 
+FILES = ("-f", "--file", "--files")  # what `embed` has, and others may be given
+
+
+class Way(NamedTuple):
+    """How a command that takes no files reads one."""
+
+    what: str
+    arguments: Callable[[list[str]], list[str]]  # the others of the call -> all
+
+
+# By the argument that reads standard input.
+WAYS = {
+    "texts": Way("lines", lambda others: ["-", *others]),
+    "--context": Way("the context", lambda others: [*others, "--context", "-"]),
+}
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's, and so are those of the commands: what is not known gets a near match."""
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Refuses an option that is not known with the usage of the command that does not know it."""
+        if args is not None and (hint := self._instead_of_files(list(args))):
+            self.error(hint)
         known, unknown = super().parse_known_args(args, namespace)
         for word in unknown:
-            if word.startswith("--"):
+            if word.startswith("-"):
                 option = word.partition("=")[0]
                 near = did_you_mean(option, re.findall(r"--[\w-]+", self.format_help()))
                 self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         return known, unknown
+
+    def _instead_of_files(self, words: list[str]) -> str:
+        """What to give in place of `-f FILE`, where the command reads standard input and no files."""
+        way = next(
+            (WAYS[name] for action in self._actions if (name := "".join(action.option_strings) or action.dest) in WAYS),
+            None,
+        )
+        own = words[: words.index("--")] if "--" in words else words
+        given = next((word for word in own if word in FILES), None)
+        if way is None or given is None or given in self._option_string_actions:
+            return ""
+        place = words.index(given)
+        file = "".join(words[place + 1 : place + 2]) or "FILE"
+        rest = [word for word in words[:place] + words[place + 2 :] if word != "-"]
+        command = " ".join(map(shlex.quote, way.arguments(rest)))
+        return (
+            f"unrecognized arguments: {given}; {self.prog.split()[-1]} reads {way.what} from standard input: "
+            f"{self.prog} {command} < {shlex.quote(file)}"
+        )
 
     def error(self, message: str) -> NoReturn:
         chosen = re.search(r"invalid choice: '(.+)' \(choose from (.+)\)", message)

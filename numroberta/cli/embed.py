@@ -157,22 +157,28 @@ def print_vectors(options: argparse.Namespace) -> None:
 
 def embed_into_file(options: argparse.Namespace) -> None:
     """All vectors into one file, which can be resumed whatever happens."""
-    from numroberta.corpus import BadRow, run_job
+    from numroberta.corpus import BadRow, remarks, run_job
 
     job = job_of(options)
     watch = Watch(job, quiet=options.quiet)
     try:
         with sigterm_interrupts(), watch:
-            summary = run_job(job, load_model(options), report=watch.report, log=watch.log)
+            summary = run_job(job, load_model(options), report=watch.report, log=watch.log, within=watch.within)
     except BaseException as error:
         if isinstance(error, BadRow):
             add_note(error, "mend it, or leave such rows out with --errors skip")
-        if watch.safe:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if watch.safe or (interrupted and job.begun):
             again = ", with the same input from its beginning" if "-" in job.inputs else ""
-            add_note(error, f"{counted(watch.safe, 'text')} safe: the same command with --resume goes on{again}")
+            safe = f"{counted(watch.safe, 'text')} safe" if watch.safe else "what is done is kept"
+            add_note(error, f"{safe}: the same command with --resume goes on{again}")
+        elif interrupted:
+            error.args = (f"interrupted before the first {watch.awaited} safe: nothing is left, start again",)
         raise
     if not options.quiet:
         print(summarized(summary, job))
+        for remark in remarks(summary):
+            print(f"numroberta: {remark}", file=sys.stderr)
 
 
 def job_of(options: argparse.Namespace) -> Job:
@@ -203,6 +209,7 @@ class Watch:
         self.job = job
         self.meter = None if quiet else Meter()
         self.safe = self.skipped = 0  # texts, rows
+        self.block = 0  # texts that are being computed
 
     def __enter__(self) -> Watch:
         return self
@@ -215,6 +222,16 @@ class Watch:
         self.safe = progress.texts
         if self.meter:
             self.meter(progress)
+
+    def within(self, progress: Progress) -> None:
+        self.block = progress.block
+        if self.meter:
+            self.meter.within(progress)
+
+    @property
+    def awaited(self) -> str:
+        """What is not safe yet, with its verb."""
+        return "text was" if self.block == 1 else f"{self.block:,} texts were" if self.block else "texts were"
 
     def log(self, line: str) -> None:
         self.skipped += 1

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
         Summary as Summary,
         embed_files as embed_files,
         json_lines as json_lines,
+        remarks as remarks,
         run_job as run_job,
     )
     from numroberta.corpus.lines import standard_input as standard_input
     from numroberta.corpus.meter import Meter as Meter
-    from numroberta.corpus.row import BadRow as BadRow
+    from numroberta.corpus.row import BadRow as BadRow, Field as Field
     from numroberta.corpus.rows import Rows as Rows
     from numroberta.corpus.search import nearest as nearest, open_vectors as open_vectors, rows_at as rows_at
     from numroberta.corpus.text_list import TextList as TextList
@@ -39,10 +40,10 @@ __getattr__, __dir__ = door(
     __name__,
     {
         "formats": ("FORMATS", "Input"),
-        "job": ("Job", "Progress", "Summary", "embed_files", "json_lines", "run_job"),
+        "job": ("Job", "Progress", "Summary", "embed_files", "json_lines", "remarks", "run_job"),
         "lines": ("standard_input",),
         "meter": ("Meter",),
-        "row": ("BadRow",),
+        "row": ("BadRow", "Field"),
         "rows": ("Rows",),
         "search": ("nearest", "open_vectors", "rows_at"),
         "text_list": ("TextList",),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from numroberta.corpus.lines import Lines, json_rows, text_rows
 from numroberta.corpus.parquet import ParquetTable, parquet_rows, schema_of
-from numroberta.corpus.row import Row
+from numroberta.corpus.row import Field, Row
 from numroberta.corpus.tables import csv_rows, tsv_rows
 from numroberta.corpus.text_list import ListedTexts, TextList, listed_rows
 
@@ -20,7 +20,7 @@ class Format(NamedTuple):
     """How a kind of input is read."""
 
     open: Callable[[Any, Callable[[bytes], object]], Source]  # the input and a hash function that is given what is read
-    rows: Callable[[Any, str, bool], Iterator[Row]]  # a source, the text's field, whether other fields are wanted
+    rows: Callable[[Any, Field, bool], Iterator[Row]]  # a source, the text's field, whether other fields are wanted
     has_fields: bool = True  # else a row is its text
     streams: bool = True  # it can be gzipped or come through a pipe
     schema: Callable[[Any], Any] | None = None  # gives a file's columns as a pyarrow schema

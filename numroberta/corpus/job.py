@@ -13,7 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import count, groupby
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from numroberta.model import Embedder, TextEncoder
 
 Array = NDArray[Any]
+
+MOST_NAMED = 5  # places of empty texts
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ class Job:
     def target(self) -> Path:
         """The file that is made: the output, or where it points to if it is a symbolic link."""
         return Path(os.path.realpath(self.output)) if self.output.is_symlink() else self.output
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run has left something to go on from."""
+        return journal_of(self.target).exists()
 
     @property
     def skipped_list(self) -> Path:
@@ -123,6 +132,8 @@ class Summary:
     skipped: int = 0  # bad rows, whose vector is zero
     resumed: int = 0  # texts that earlier runs had done
     skipped_list: Path | None = None  # the file that lists the skipped rows
+    empty: int = 0  # texts of no characters
+    first_empty: Sequence[tuple[str, int]] = ()  # file and line of the first of them
 
 
 class Progress(NamedTuple):
@@ -132,6 +143,7 @@ class Progress(NamedTuple):
     tokens: int
     bytes_read: int  # of the inputs, as they lie on the disk
     bytes: int | None  # of all inputs, None where one does not say
+    block: int = 0  # texts that are being computed, 0 between two blocks
 
 
 Report = Callable[[Progress], object]
@@ -196,9 +208,17 @@ def embed_files(
 
 
 def run_job(
-    job: Job, encoder: TextEncoder, *, report: Report = lambda progress: None, log: Log = lambda line: None
+    job: Job,
+    encoder: TextEncoder,
+    *,
+    report: Report = lambda progress: None,
+    log: Log = lambda line: None,
+    within: Report = lambda progress: None,
 ) -> Summary:
-    """What `embed_files` does, for a job that has been checked."""
+    """What `embed_files` does, for a job that has been checked.
+
+    within: called at the start of a block, and now and then inside it, with what has been computed but is not safe yet.
+    """
     embedder = encoder.embedder(
         batch_size=job.batch_size,
         normalize_embeddings=job.normalize_embeddings,
@@ -221,16 +241,18 @@ def run_job(
             writer.resume(growing.partial)
             summary = Summary(**growing.note["summary"])
             summary = replace(summary, resumed=summary.texts)
-        report(_progress(summary, rows))
+        progress = _progress(summary, rows)
+        report(progress)
         began, before = time.monotonic(), summary.seconds
         for block in blocks.blocks(rows, lambda row: len(row.text or "")):
-            done = embedded(embedder, block, job.errors == "skip")
+            done = embedded(embedder, block, job.errors == "skip", _inside(progress, rows, len(block), within))
             for row in done.bad:
                 log(f"{row.place}: {row.cause}: skipped")
             skipped = done.listed(first=summary.texts)
             summary = _with_block(summary, done, embedder.long, before + time.monotonic() - began)
             growing.append(writer.block(done.rows, done.vectors), _note(rows, summary, skipped))
-            report(_progress(summary, rows))
+            progress = _progress(summary, rows)
+            report(progress)
         if not growing.size:  # a .npy or .parquet without rows is a file all the same
             growing.append(writer.block([], np.zeros((0, embedder.dimension), np.float32)), _note(rows, summary, []))
         summary = replace(summary, skipped_list=_list_skipped(job, growing, summary))
@@ -243,15 +265,19 @@ def run_job(
 def json_lines(rows: Rows, embedder: Embedder, dtype: str = "float32", log: Log = lambda line: None) -> Iterator[bytes]:
     """The lines that a .jsonl output has, of a block of rows after the other, for who writes no file.
 
-    log: as in `embed_files`, for the bad rows that `rows` yields.
+    log: as in `embed_files`, for the bad rows that `rows` yields, and at the end with `remarks`.
     """
+    summary = Summary()
     writer = JsonLinesWriter(embedder.dimension, dtype)
     for block in blocks.blocks(rows, lambda row: len(row.text or "")):
         done = embedded(embedder, block, rows.skip_bad)
         for row in done.bad:
             log(f"{row.place}: {row.cause}: skipped")
+        summary = _with_block(summary, done, embedder.long, 0.0)
         yield writer.block(done.rows, done.vectors)
     embedder.warn_of_cuts()
+    for remark in remarks(summary):
+        log(remark)
 
 
 class Embedded(NamedTuple):
@@ -266,6 +292,10 @@ class Embedded(NamedTuple):
     def bad(self) -> list[Row]:
         return [row for row in self.rows if row.cause]
 
+    @property
+    def empty(self) -> list[Row]:
+        return [row for row in self.rows if row.text == ""]
+
     def listed(self, first: int) -> list[dict[str, Any]]:
         """What is kept of the bad rows; `first` is the number of this block's first row."""
         return [
@@ -275,12 +305,19 @@ class Embedded(NamedTuple):
         ]
 
 
-def embedded(embedder: Embedder, rows: list[Row], skip_bad: bool) -> Embedded:
+Inside = Callable[[int, int], object]
+
+
+def embedded(
+    embedder: Embedder, rows: list[Row], skip_bad: bool, inside: Inside = lambda windows, of: None
+) -> Embedded:
     """A block of rows with their vectors.
 
+    inside: called on this thread, now and then, with how many windows of how many have been computed.
     Raises BadRow for a text that is too long, where long="error" refuses it and bad rows are not skipped.
     """
     good = [i for i, row in enumerate(rows) if row.text is not None]
+    inside(0, 1)
     block = embedder.tokenize([rows[i].text or "" for i in good])
     if embedder.long == "error":
         for i, tokens, beyond in zip(good, block.tokens, block.beyond, strict=True):
@@ -290,7 +327,14 @@ def embedded(embedder: Embedder, rows: list[Row], skip_bad: bool) -> Embedded:
                     raise BadRow(f"{rows[i].place}: {rows[i].cause}")
     vectors: Array = np.zeros((len(rows), embedder.dimension), embedder.encoder.model.dtype)
     if good:
-        vectors[good] = embedder.compute(block)
+        computed, caller = count(1), get_ident()
+
+        def done() -> None:
+            windows = next(computed)
+            if get_ident() == caller:  # a lock that Ctrl-C left held would stop the other threads for ever
+                inside(windows, len(block.windows))
+
+        vectors[good] = embedder.compute(block, done)
     vectors[[i for i, row in enumerate(rows) if row.cause]] = 0
     embedder.count(block)
     return Embedded(rows, vectors, sum(block.tokens), block.beyond)
@@ -305,12 +349,44 @@ def _with_block(summary: Summary, block: Embedded, long: str, seconds: float) ->
         long=summary.long + (sum(map(bool, block.beyond)) if long != "error" else 0),
         left_out=summary.left_out + (sum(block.beyond) if long == "truncate" else 0),
         skipped=summary.skipped + len(block.bad),
+        empty=summary.empty + len(block.empty),
+        first_empty=[*summary.first_empty, *((row.file, row.line) for row in block.empty)][:MOST_NAMED],
     )
+
+
+def remarks(summary: Summary) -> Iterator[str]:
+    """What may be amiss with the rows that a run has read: a sentence each."""
+    if summary.empty:
+        files = [
+            f"{file}, {'lines' if len(lines) > 1 else 'line'} {', '.join(lines)}"
+            for file, group in groupby(summary.first_empty, lambda place: place[0])
+            if (lines := [f"{line:,}" for _, line in group])
+        ]
+        more = ", …" if summary.empty > len(summary.first_empty) else ""
+        are = "is" if summary.empty == 1 else "are"
+        yield f"{summary.empty:,} of {summary.texts:,} texts {are} empty: {'; '.join(files)}{more}"
+    if summary.skipped and summary.skipped == summary.texts:
+        yield f"no row was left: {summary.skipped:,} of {summary.texts:,} skipped; is the file of another kind?"
 
 
 def _note(rows: Rows, summary: Summary, skipped: list[dict[str, Any]]) -> dict[str, Any]:
     """What the journal keeps with a block: what the next run needs to go on behind it."""
     return {"bookmark": asdict(rows.bookmark), "summary": asdict(summary), "skipped": skipped}
+
+
+def _inside(before: Progress, rows: Rows, texts: int, within: Report) -> Inside:
+    """Calls `within` with the progress inside a block of so many texts."""
+    read = rows.bytes_read - before.bytes_read
+
+    def inside(windows: int, of: int) -> None:
+        part = windows / of
+        within(
+            before._replace(
+                texts=before.texts + int(texts * part), bytes_read=before.bytes_read + int(read * part), block=texts
+            )
+        )
+
+    return inside
 
 
 def _progress(summary: Summary, rows: Rows) -> Progress:

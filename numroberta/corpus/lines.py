@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from numroberta.corpus.row import Row, kind_of, text_of
+from numroberta.corpus.row import Field, Row, kind_of, text_of
 
 LONGEST_LINE = 1 << 26  # bytes; a "line" beyond it is a file of another kind, and would fill the memory
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -94,12 +94,12 @@ def standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def text_rows(lines: Lines, field: str, keep_fields: bool) -> Iterator[Row]:
+def text_rows(lines: Lines, field: Field, keep_fields: bool) -> Iterator[Row]:
     """One row for each line, blank ones too."""
     return _rows(lines, lambda line: Row(line, {"text": line}, lines.line, lines.name))
 
 
-def json_rows(lines: Lines, field: str, keep_fields: bool) -> Iterator[Row]:
+def json_rows(lines: Lines, field: Field, keep_fields: bool) -> Iterator[Row]:
     """One row for each line, a JSON object; blank lines are no rows."""
 
     def row_of(line: str) -> Row | None:

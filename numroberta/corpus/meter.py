@@ -10,15 +10,20 @@ if TYPE_CHECKING:
     from numroberta.corpus.job import Progress
 
 EVERY = 60.0  # seconds between two lines where there is no terminal
+REDRAWN = 0.2  # seconds between two pictures of the bar inside a block
 
 
 class Meter:
-    """Shows the progress of a run: called with it at the start and after each block.  `close` takes the bar away."""
+    """Shows the progress of a run: called with it at the start and after each block, `within` inside one.
+
+    `close` takes the bar away.
+    """
 
     def __init__(self) -> None:
         self.bar: Any = None
+        self.rate = ""  # as it was after the last block
         self.start: Progress | None = None  # what had been done before this run, which its rate must not count
-        self.began = self.last = time.monotonic()
+        self.began = self.last = self.drawn = time.monotonic()
 
     def close(self) -> None:
         if self.bar is not None:
@@ -29,6 +34,15 @@ class Meter:
             self._begin(progress)
         else:
             self._show(progress, self.start)
+
+    def within(self, progress: Progress) -> None:
+        """Move the bar on inside a block, where there is one."""
+        now = time.monotonic()
+        if self.bar is not None and self.start is not None and now - self.drawn >= REDRAWN:
+            self.drawn = now
+            self.bar.set_description_str(f"{progress.texts:,} texts{self.rate}", refresh=False)
+            self.bar.update(progress.bytes_read - self.bar.n)
+            self.bar.refresh()
 
     def _begin(self, progress: Progress) -> None:
         self.start = progress
@@ -46,7 +60,8 @@ class Meter:
     def _show(self, progress: Progress, start: Progress) -> None:
         now = time.monotonic()
         rate = (progress.tokens - start.tokens) / max(now - self.began, 1e-9)
-        line = f"{progress.texts:,} texts, {rate:,.0f} tokens/s"
+        self.rate = f", {rate:,.0f} tokens/s"
+        line = f"{progress.texts:,} texts{self.rate}"
         if self.bar is not None:
             self.bar.set_description_str(line, refresh=False)
             self.bar.update(progress.bytes_read - self.bar.n)

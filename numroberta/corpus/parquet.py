@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.corpus.row import VECTOR_FIELD, Row, refuse_repeated_names, text_of
+from numroberta.corpus.row import VECTOR_FIELD, Field, Row, refuse_repeated_names, text_of
 
 Array = NDArray[Any]
 
@@ -65,16 +65,16 @@ def schema_of(path: str | Path) -> Any:
         return read_schema(path).remove_metadata()
 
 
-def parquet_rows(table: ParquetTable, field: str, keep_fields: bool) -> Iterator[Row]:
+def parquet_rows(table: ParquetTable, field: Field, keep_fields: bool) -> Iterator[Row]:
     """One row for each of the table's."""
     names = table.file.schema_arrow.names
-    refuse_repeated_names(names if keep_fields else [name for name in names if name == field], table.name)
-    if field not in names:
-        raise ValueError(f"{table.name} has no column {field!r}, but {', '.join(map(repr, names))}")
-    return _rows(table, field, None if keep_fields else [field])
+    refuse_repeated_names(names if keep_fields else [name for name in names if name == field.name], table.name)
+    if field.name not in names:
+        raise ValueError(f"{table.name} has {field.missing(names, 'column')}")
+    return _rows(table, field, None if keep_fields else [field.name])
 
 
-def _rows(table: ParquetTable, field: str, columns: list[str] | None) -> Iterator[Row]:
+def _rows(table: ParquetTable, field: Field, columns: list[str] | None) -> Iterator[Row]:
     drop, group = table.offset, 0
     while group < table.file.num_row_groups and drop >= table.file.metadata.row_group(group).num_rows:
         drop -= table.file.metadata.row_group(group).num_rows

@@ -114,7 +114,7 @@ class Growing:
     def append(self, block: bytes, note: dict[str, Any]) -> None:
         """Add a block: when this returns, it is on the disk."""
         self._check_that_it_is_there()
-        with named(self.partial):
+        with named(self.partial, kept=self.note is not None):
             _write(self.file, block)
         self._hash(block)
         self._write({"bytes": self.size, "sha256": self.digest.hexdigest(), "note": note})
@@ -149,7 +149,7 @@ class Growing:
         self.complete = True
 
     def _locked(self) -> BinaryIO:
-        with named(self.journal_path):
+        with named(self.journal_path, kept=self.journal_path.exists()):
             journal = _unbuffered(self.journal_path, "ab")
         if fcntl is not None:
             try:
@@ -162,7 +162,7 @@ class Growing:
     def _begin(self) -> None:
         self.journal.truncate(0)
         try:
-            with named(self.partial):
+            with named(self.partial, kept=False):
                 self.file = _unbuffered(self.partial, "wb")
                 sync_folder(self.path.parent)
             self._write({"about": self.about})
@@ -244,7 +244,7 @@ class Growing:
         self.size += len(data)
 
     def _write(self, line: dict[str, Any]) -> None:
-        with named(self.journal_path):
+        with named(self.journal_path, kept=self.note is not None):
             _write(self.journal, _sealed(line))
 
 
@@ -271,13 +271,16 @@ def _sha256(file: BinaryIO) -> str:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Say in an OSError which file could not be written, and what to do."""
+def named(path: Path, *, kept: bool = True) -> Iterator[None]:
+    """Say in an OSError which file could not be written, and what to do.  kept: there is something to go on from."""
     try:
         yield
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else str(error)
-        sentence = OSError(f"{path}: {cause}: mend that, then --resume goes on")
+        if kept:
+            sentence = OSError(f"{path}: {cause}: mend that, then --resume goes on")
+        else:
+            sentence = OSError(f"cannot write {path.name} in {path.parent}: {cause}: mend that, then start again")
         sentence.errno = error.errno
         raise sentence from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 VECTOR_FIELD = "embedding"  # the field that an output adds to a row's own
@@ -32,14 +32,26 @@ class Row(NamedTuple):
         return self._replace(text=None, cause=cause)
 
 
-def text_of(fields: dict[str, Any], field: str) -> tuple[str | None, str]:
+class Field(NamedTuple):
+    """Where in a row something is."""
+
+    name: str
+    option: str | None = None  # of the command, which chooses it; None for --field and --column
+
+    def missing(self, names: Iterable[str], what: str) -> str:
+        """The end of a sentence about a file or row that has these names.  what: "field" or "column"."""
+        found = ", ".join(map(repr, names)) or "none"
+        return f"no {what} {self.name!r}, but {found}: choose one with {self.option or f'--{what}'}"
+
+
+def text_of(fields: dict[str, Any], field: Field) -> tuple[str | None, str]:
     """(the text, "") or (None, why there is none)."""
-    if field not in fields:
-        return None, f"no field {field!r}, but {', '.join(map(repr, fields)) or 'none'}: choose one with --field"
-    text = fields[field]
+    if field.name not in fields:
+        return None, field.missing(fields, "field")
+    text = fields[field.name]
     if isinstance(text, str):
         return text, ""
-    return None, f"field {field!r} is {kind_of(text)}, expected a string"
+    return None, f"field {field.name!r} is {kind_of(text)}, expected a string"
 
 
 def kind_of(value: object) -> str:

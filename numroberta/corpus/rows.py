@@ -12,7 +12,7 @@ from typing import Any
 
 from numroberta.checkpoint import lone_surrogate
 from numroberta.corpus.formats import LISTED, Input, Source, format_of, size_of
-from numroberta.corpus.row import VECTOR_FIELD, BadRow, Row
+from numroberta.corpus.row import VECTOR_FIELD, BadRow, Field, Row
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Rows:
             unless this says otherwise.
         field: The field or column of the text, "text" by default.  In .csv and .tsv a number counts columns from 1,
             and says that the file has no header line.
+        option: The command's option that chooses the field, where it is not --field.
         keep_fields: False reads no other column of a .parquet file.
         skip_bad: Whether bad rows are yielded, too.
 
@@ -51,6 +52,7 @@ class Rows:
         *,
         format: str | None = None,
         field: str | None = None,
+        option: str | None = None,
         keep_fields: bool = True,
         skip_bad: bool = False,
     ):
@@ -62,7 +64,7 @@ class Rows:
             raise ValueError(f"--field {field}: in these inputs a row has no fields, a line is the text: leave it out")
         if list(map(str, inputs)).count("-") > 1:
             raise ValueError("-, standard input, is given twice: it can be read once")
-        self.field = field or "text"
+        self.field = Field(field or "text", option)
         self.keep_fields = keep_fields
         self.skip_bad = skip_bad
         self.sizes = [size_of(source) for source in inputs]

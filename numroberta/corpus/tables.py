@@ -7,19 +7,19 @@ from collections.abc import Iterator
 
 from numroberta.checkpoint import lone_surrogate
 from numroberta.corpus.lines import Lines
-from numroberta.corpus.row import Row, refuse_repeated_names
+from numroberta.corpus.row import Field, Row, refuse_repeated_names
 
 EXPLAINED = {"unexpected end of data": "a quote is never closed, so that the rest of the file would be one cell"}
 LONGEST_CELL = 1 << 24  # characters; an unclosed quote would swallow the rest of the file
 
 
-def csv_rows(lines: Lines, field: str, keep_fields: bool) -> Iterator[Row]:
+def csv_rows(lines: Lines, field: Field, keep_fields: bool) -> Iterator[Row]:
     """Comma-separated values; a cell in quotes may hold commas, line ends and doubled quotes."""
     csv.field_size_limit(LONGEST_CELL)
     return _rows(lines, csv.reader(_decoded(lines), strict=True), field, keep_fields)
 
 
-def tsv_rows(lines: Lines, field: str, keep_fields: bool) -> Iterator[Row]:
+def tsv_rows(lines: Lines, field: Field, keep_fields: bool) -> Iterator[Row]:
     """Tab-separated values: a quote is a character like any other."""
     cells = (line.rstrip("\r\n").split("\t") if line.strip("\r\n") else [] for line in _decoded(lines))
     return _rows(lines, cells, field, keep_fields)
@@ -30,20 +30,19 @@ def _decoded(lines: Lines) -> Iterator[str]:
     return (raw.decode("utf-8", "surrogateescape") for raw in lines)
 
 
-def _rows(lines: Lines, table: Iterator[list[str]], field: str, keep_fields: bool) -> Iterator[Row]:
+def _rows(lines: Lines, table: Iterator[list[str]], field: Field, keep_fields: bool) -> Iterator[Row]:
     """field: a column's name in the header line, or its number from 1 where there is no header line."""
     header: list[str] = []
-    column = int(field) - 1 if field.isdecimal() else -1
+    column = int(field.name) - 1 if field.name.isdecimal() else -1
     if column < 0:
         try:
             header = next(table, [])  # now, not with the first row: a resumed run skips what follows it
         except csv.Error as error:
             raise ValueError(f"{lines.name}: its first line is no header of a table: {error}") from None
-        if field not in header:
-            columns = ", ".join(map(repr, header)) or "nothing"
-            raise ValueError(f"{lines.name} has no column {field!r}, but {columns}: choose one with --column")
-        refuse_repeated_names(header if keep_fields else [name for name in header if name == field], lines.name)
-        column = header.index(field)
+        if field.name not in header:
+            raise ValueError(f"{lines.name} has {field.missing(header, 'column')}")
+        refuse_repeated_names(header if keep_fields else [name for name in header if name == field.name], lines.name)
+        column = header.index(field.name)
     return _rows_below(lines, table, header, column)
 
 

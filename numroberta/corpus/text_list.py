@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from numroberta.corpus.row import Row
+from numroberta.corpus.row import Field, Row
 
 
 @dataclass
@@ -45,6 +45,6 @@ class ListedTexts:
         pass
 
 
-def listed_rows(listed: ListedTexts, field: str, keep_fields: bool) -> Iterator[Row]:
+def listed_rows(listed: ListedTexts, field: Field, keep_fields: bool) -> Iterator[Row]:
     """One row for each text."""
     return (Row(text, {"text": text}, listed.line, listed.name) for text in listed)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.arithmetic import PRECISIONS, normalize, one_of, pool, quantize
+from numroberta.arithmetic import PRECISIONS, TextOutput, normalize, one_of, pool, quantize
 from numroberta.model.bar import progress
 from numroberta.model.blocks import Block, blocks, characters, merged, tokenized, with_positions
 from numroberta.model.options import MISSING, EncodeOptions
@@ -62,9 +62,15 @@ class Embedder:
             texts = [text.lower() for text in texts]
         return self.encoder.tokenizer.encode_ids(texts, truncation=False)[0]
 
-    def compute(self, block: Block) -> Array:
-        """The texts' vectors, (texts, dimension)."""
+    def compute(self, block: Block, done: Callable[[], object] = lambda: None) -> Array:
+        """The texts' vectors, (texts, dimension).  done: called after each window, on the thread that computed it."""
         model, modes, skip = self.encoder.model, self.modes, self.skip
+
+        def vector_of(output: TextOutput) -> Array:
+            vector = _pooled(output.last_hidden_state, modes, skip)
+            done()
+            return vector
+
         ids = with_positions(model, block.windows)
         # The last layer need not compute the tokens that nobody reads.
         first_alone = modes == ("cls",) and not skip and all(block.windows)
@@ -72,7 +78,7 @@ class Embedder:
         vectors: Array = np.stack(
             model.run(
                 ids,
-                lambda output: _pooled(output.last_hidden_state, modes, skip),
+                vector_of,
                 wanted=wanted,
                 most_texts=self.options.batch_size,
             )

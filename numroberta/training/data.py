@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from numroberta.checkpoint import show
-from numroberta.corpus import Rows
+from numroberta.corpus import Field, Rows
 
 SEPARATOR = ";"  # between several labels in one cell
 
@@ -34,11 +34,17 @@ def load_data(path: str | Path, text: str, pair: str | None, label: str | None, 
     texts: list[Any] = []
     labels: list[Any] | None = None if label is None else []
     has_fields = format != "txt" and not str(path).removesuffix(".gz").endswith(".txt")
+    if not has_fields and (pair is not None or label is not None):
+        raise ValueError(
+            f"{path}: a line of a .txt is a text alone; give a .csv, .tsv, .jsonl or .parquet with columns"
+        )
     columns = [text] if pair is None else [text, pair]
-    for row in Rows([path], field=text if has_fields else None, format=format):
-        for column in [*columns, *([] if label is None else [label])] if has_fields else ():
-            if column not in row.fields:
-                raise ValueError(f"{row.place}: no column {column!r}, but {', '.join(map(repr, row.fields))}")
+    given = {"--text": text, "--pair": pair, "--label": label} if has_fields else {}
+    fields = [Field(name, option) for option, name in given.items() if name is not None]
+    for row in Rows([path], field=text if has_fields else None, option="--text", format=format):
+        for field in fields:
+            if field.name not in row.fields:
+                raise ValueError(f"{row.place}: {field.missing(row.fields, 'column')}")
         own = [row.fields[column] for column in columns] if has_fields else [row.text]
         for column, value in zip(columns, own, strict=True):
             if not isinstance(value, str) or not value.strip():

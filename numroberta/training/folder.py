@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,21 @@ from numroberta.tokenizer import Tokenizer
 from numroberta.training.tasks import Answer, Classify, Distill, Embed, Joint, MaskedLM, Tag, Task
 from numroberta.training.trainer import Trainer
 
-# What the hub calls the tasks, and the command that asks the folder.
+# What the hub calls the tasks, and the commands that ask the folder: for a text, and for the lines of a file.
 PIPELINES = {Classify: "text-classification", Tag: "token-classification", Answer: "question-answering"}
 PIPELINES |= {MaskedLM: "fill-mask", Embed: "sentence-similarity", Distill: "sentence-similarity"}
 COMMANDS = {
-    Classify: 'numroberta classify "A text." --model {0}',
-    Tag: 'numroberta tag "A text." --model {0}',
-    Answer: 'numroberta answer "A question?" --context "A text." --model {0}',
-    MaskedLM: 'numroberta fill-mask "A <mask>." --model {0}',
-    Embed: 'numroberta embed "A text." "Another one." --model {0}',
+    Classify: ('numroberta classify "A text." --model {0}', "numroberta classify - --model {0} < texts.txt"),
+    Tag: ('numroberta tag "A text." --model {0}', "numroberta tag - --model {0} < texts.txt"),
+    Answer: (
+        'numroberta answer "A question?" --context "A text." --model {0}',
+        'numroberta answer "A question?" --context - --model {0} < text.txt',
+    ),
+    MaskedLM: ('numroberta fill-mask "A <mask>." --model {0}', "numroberta fill-mask - --model {0} < texts.txt"),
+    Embed: (
+        'numroberta embed "A text." "Another one." --model {0}',
+        "numroberta embed -f texts.txt -o vectors.npy --model {0}",
+    ),
 }
 COMMANDS[Distill] = COMMANDS[Embed]
 
@@ -90,6 +97,7 @@ def card(folder: Path, task: Task, settings: Mapping[str, Any], scores: Mapping[
     labels = f"\nLabels: {', '.join(task.labels)}.\n" if isinstance(task, Classify | Tag) and task.labels else ""
     measured = "\n".join(f"| {name} | {value:.4f} |" for name, value in scores.items())
     told = f"\n{remark(scores)}\n" if remark(scores) else ""
+    commands = "\n".join(f"    {command.format(shlex.quote(folder.name))}" for command in COMMANDS[kind])
     asked = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if value is not None)
     return f"""---
 library_name: numroberta
@@ -115,5 +123,5 @@ base_model: {settings["model"]}
 
 ## How to use it
 
-    {COMMANDS[kind].format(folder.name)}
+{commands}
 """

@@ -1,5 +1,7 @@
 """What the command line says to who is nearly right."""
 
+import json
+
 import pytest
 
 import numroberta
@@ -34,6 +36,55 @@ def test_what_it_does_not_know_gets_a_near_match(command, given, error, tmp_path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
     assert command(*given, code=2).err.endswith(f"{error}\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("classify -f new.txt --model m", "classify - --model m"),
+        ("classify --model m --files new.txt", "classify - --model m"),
+        ("tag -f new.txt", "tag -"),
+        ("fill-mask -f new.txt --top-k 2", "fill-mask - --top-k 2"),
+        ("words --file new.txt", "words -"),
+        ("tokenize -f new.txt", "tokenize -"),
+        ("answer Who? -f new.txt", "answer 'Who?' --context -"),
+    ],
+)
+def test_a_file_where_standard_input_is_read_gets_the_commands_usage_and_the_command(command, given, meant):
+    told = command(*given.split(), code=2).err
+    name = given.split()[0]
+    assert told.startswith(f"usage: numroberta {name} ")
+    what = "the context" if name == "answer" else "lines"
+    assert told.endswith(f"; {name} reads {what} from standard input: numroberta {meant} < new.txt\n")
+
+
+def test_the_command_of_that_hint_answers_each_line_and_a_text_may_be_what_an_option_is(command, sorter):
+    answers = command("classify", "-", "--model", sorter, stdin="the sand\nthe sea\n").out.splitlines()
+    assert [json.loads(line)["text"] for line in answers] == ["the sand", "the sea"]
+    assert json.loads(command("classify", "--model", sorter, "--", "-f").out)["text"] == "-f"
+
+
+def test_an_unknown_short_option_gets_the_usage_of_its_command(command):
+    told = command("classify", "a text", "-q", code=2).err
+    assert told.startswith("usage: numroberta classify ")
+    assert told.endswith("unrecognized arguments: -q\n")
+
+
+@pytest.mark.parametrize("given", ["x1", "x0", "{folder}/nope"])
+def test_a_folder_that_only_stands_in_the_same_place_is_no_near_match(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rec").mkdir()
+    (tmp_path / "x").mkdir()
+    with pytest.raises(numroberta.CheckpointError) as told:
+        numroberta.load(given.format(folder=tmp_path))
+    assert "did you mean" not in str(told.value)
+
+
+def test_a_folder_of_nearly_this_name_is_a_near_match_wherever_it_is(tmp_path):
+    (tmp_path / "sentiment").mkdir()
+    with pytest.raises(numroberta.CheckpointError, match=r"did you mean .*/sentiment\?"):
+        numroberta.load(f"{tmp_path}/sentimnet")
 
 
 def test_a_name_that_is_right_but_cannot_be_fetched_gets_none(command, monkeypatch):

@@ -20,11 +20,12 @@ from hypothesis import given, settings, strategies as st
 
 import numroberta
 from numroberta import cli
-from numroberta.corpus import job, resumable_file
-from numroberta.corpus.job import embed_files
+from numroberta.corpus import job, meter, resumable_file
+from numroberta.corpus.job import Job, embed_files, remarks, run_job
 from numroberta.corpus.meter import Meter
 from numroberta.corpus.resumable_file import Growing
-from numroberta.model import blocks
+from numroberta.corpus.rows import Rows
+from numroberta.model import blocks, vectors
 
 LONG = "the inner sand and " * 40
 SUFFIXES = [".npy", ".jsonl", ".jsonl.gz", ".parquet"]
@@ -457,6 +458,23 @@ def test_a_full_disk_is_one_sentence_and_can_be_resumed(exact, texts, tmp_path, 
     assert embed_files(exact, [texts], output, resume=True).resumed > 0
 
 
+@pytest.mark.parametrize("name", ["out.npy.partial", "out.npy.journal"])
+def test_a_place_where_nothing_can_be_made_says_so_and_speaks_of_no_resuming(exact, texts, tmp_path, monkeypatch, name):
+    """As /proc does, whose folder says that it can be written to."""
+    real = resumable_file._unbuffered
+
+    def refused(path, mode):
+        if path.name == name:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return real(path, mode)
+
+    monkeypatch.setattr(resumable_file, "_unbuffered", refused)
+    with pytest.raises(OSError, match=f"cannot write {name} in .*: No such file or directory: mend that") as told:
+        embed_files(exact, [texts], tmp_path / "out.npy")
+    assert "resume" not in str(told.value)
+    assert left_behind(tmp_path) == []
+
+
 def test_a_file_size_limit_met_in_the_middle_of_a_block_loses_nothing(tmp_path, small_folder):
     """The kernel itself refuses a write half-way: RLIMIT_FSIZE."""
     resource = pytest.importorskip("resource")
@@ -548,7 +566,9 @@ def test_many_skipped_rows_are_named_ten_times_only(tmp_path, small_folder, caps
     source.write_text("broken\n" * 30)
     assert run("embed", "-f", source, "-o", tmp_path / "a.npy", "--model", small_folder, "--errors", "skip") == 0
     said = capsys.readouterr()
-    assert len(said.err.splitlines()) == 11
+    *named, last = said.err.splitlines()
+    assert len(named) == 11
+    assert last == "numroberta: no row was left: 30 of 30 skipped; is the file of another kind?"
     assert "30 rows skipped, with a zero vector each" in said.out
     assert len((tmp_path / "a.npy.skipped.jsonl").read_text().splitlines()) == 30
 
@@ -565,6 +585,98 @@ def test_a_resumed_run_reports_first_what_earlier_runs_have_done(exact, texts, t
     assert reports[1].texts == 12
     assert reports[-1][0] == 30
     assert {report.bytes for report in reports} == {size}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.txt", "the sand\n\n\nthe sea\n", "2 of 4 texts are empty: {}, lines 2, 3"),
+        ("a.tsv", "n\ttext\n1\tthe sand\n2\t\n", "1 of 2 texts is empty: {}, line 3"),
+        ("a.jsonl", '{"text": ""}\n\n' * 7, "7 of 7 texts are empty: {}, lines 1, 3, 5, 7, 9, …"),
+    ],
+)
+def test_empty_texts_are_embedded_as_no_words_and_counted_at_the_end(
+    tmp_path, small_folder, small, capsys, name, data, said
+):
+    source, output = tmp_path / name, tmp_path / "out.npy"
+    source.write_text(data)
+    for way in (["-o", output], ["--jsonl"]):
+        assert run("embed", "-f", source, "--model", small_folder, *way) == 0
+        assert capsys.readouterr().err == f"numroberta: {said.format(source)}\n"
+    numbers = [row for row, text in enumerate(text.text for text in Rows([source])) if not text]
+    nothing = small.vectors([small.tokenizer("").ids])[0]
+    np.testing.assert_allclose(np.load(output)[numbers], [nothing] * len(numbers), rtol=0, atol=1e-6)
+
+
+def test_empty_texts_of_a_resumed_run_are_those_of_all_its_runs(exact, tmp_path, short_blocks):
+    source = tmp_path / "in.txt"
+    source.write_text("a\n\nb\nc\nd\n\ne\nf\ng\n")
+    with pytest.raises(Died):
+        embed_files(exact, [source], tmp_path / "out.npy", report=_die_after(2))
+    summary = embed_files(exact, [source], tmp_path / "out.npy", resume=True)
+    assert list(remarks(summary)) == [f"2 of 9 texts are empty: {source}, lines 2, 6"]
+
+
+def test_ctrl_c_in_the_first_block_says_that_nothing_is_left(tmp_path, small_folder, monkeypatch, capsys):
+    source = tmp_path / "in.txt"
+    source.write_text("the sand\n" * 1100)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vectors, "_pooled", interrupted)
+    command = ["embed", "-f", source, "-o", tmp_path / "out.npy", "--model", small_folder]
+    nothing = "nothing is left, start again\n"
+    assert run(*command) == 130
+    assert capsys.readouterr().err == f"numroberta: interrupted before the first 1,024 texts were safe: {nothing}"
+    source.write_text("the sand\n" * 5)
+    assert run(*command) == 130
+    assert capsys.readouterr().err == f"numroberta: interrupted before the first 5 texts were safe: {nothing}"
+    assert os.listdir(tmp_path) == ["in.txt"]
+
+
+def test_what_cannot_be_resumed_is_not_said_to_go_on_with_resume(
+    exact, texts, tmp_path, short_blocks, small_folder, capsys
+):
+    with pytest.raises(Died):
+        embed_files(exact, [texts], tmp_path / "out.npy", report=_die_after(3))
+    again = ["embed", "-f", texts, "-o", tmp_path / "out.npy", "--model", small_folder, "--resume", "--normalize"]
+    assert run(*again) == 2
+    assert "goes on" not in capsys.readouterr().err
+
+
+def test_ctrl_c_before_a_resumed_job_goes_on_says_that_it_still_can(
+    exact, texts, tmp_path, short_blocks, small_folder, monkeypatch, capsys
+):
+    with pytest.raises(Died):
+        embed_files(exact, [texts], tmp_path / "out.npy", report=_die_after(3))
+
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("numroberta.cli.embed.load_model", interrupted)
+    assert run("embed", "-f", texts, "-o", tmp_path / "out.npy", "--model", small_folder, "--resume") == 130
+    kept = "what is done is kept: the same command with --resume goes on"
+    assert capsys.readouterr().err == f"numroberta: interrupted\nnumroberta: {kept}\n"
+
+
+def test_on_a_terminal_the_bar_moves_on_inside_a_block(exact, texts, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(meter, "REDRAWN", 0.0)
+    show = Meter()
+    run_job(Job([texts], tmp_path / "out.npy"), exact, report=show, within=show.within)
+    show.close()
+    drawn = re.findall(r"(\d+)%\|.*?\| (\d+) texts", capsys.readouterr().err)
+    assert [drawn[0], drawn[-1]] == [("0", "0"), ("100", "30")]
+    assert len(set(drawn)) > 10  # of one block
+    assert all(abs(int(percent) - int(done) / 30 * 100) <= 2 for percent, done in drawn)
+
+
+def test_without_a_terminal_nothing_is_said_inside_a_block(exact, texts, tmp_path, capsys):
+    show = Meter()
+    run_job(Job([texts], tmp_path / "out.npy"), exact, report=show, within=show.within)
+    assert capsys.readouterr().err == ""
 
 
 def test_on_a_terminal_a_bar_is_drawn(exact, texts, tmp_path, short_blocks, monkeypatch, capsys):

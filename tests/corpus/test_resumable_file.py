@@ -219,5 +219,5 @@ def test_a_disk_that_is_full_from_the_start_names_the_file_and_gets_none(tmp_pat
         text=True,
         check=True,
     )
-    assert done.stdout == f"{tmp_path}/out.journal: File too large: mend that, then --resume goes on\n"
+    assert done.stdout == f"cannot write out.journal in {tmp_path}: File too large: mend that, then start again\n"
     assert os.listdir(tmp_path) == []

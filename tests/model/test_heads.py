@@ -1,6 +1,7 @@
 """Heads answer as transformers' pipelines do: the same labels, the same characters, the same scores."""
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from safetensors.numpy import load_file, save_file
 
 import numroberta
-from numroberta import cli
+from numroberta import cli, training
 from numroberta.arithmetic import heads
 from numroberta.model import answer, tag
 
@@ -375,8 +376,10 @@ def test_answer_says_what_is_wrong(reader, question, context, options, message):
 def test_a_head_that_is_not_there_is_named_with_those_that_are(small, reader, tagger, call, wanted):
     with pytest.raises(
         ValueError, match=f"has no head for {wanted}: it is a bare encoder; load a checkpoint fine-tuned"
-    ):
+    ) as told:
         call(small)
+    task = re.search(r"\(`numroberta finetune (\w+)` makes one: `numroberta guide heads`\)$", str(told.value))[1]
+    assert task in training.TASKS
     other, has = (tagger, "token classification") if wanted == "question answering" else (reader, "question answering")
     with pytest.raises(ValueError, match=f"has no head for {wanted}: it has one for {has};"):
         call(numroberta.load(other))

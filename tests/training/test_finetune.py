@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,9 +26,11 @@ from numroberta.training import (
     Trainer,
     finetune,
     finetuning,
+    folder,
     loss_and_gradients,
 )
 from numroberta.training.loop import fit
+from numroberta.training.tasks import Answer, Embed, MaskedLM, Tag
 
 GOOD, BAD = ["warm", "funny", "great"], ["dull", "cold", "awful"]
 
@@ -74,7 +77,8 @@ def test_a_csv_becomes_a_classifier_that_knows_the_words(tmp_path):
     assert not (tmp_path / "out.training").exists()
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert f"| accuracy | {result.scores['accuracy']:.4f} |" in card
-    assert "numroberta classify" in card
+    assert '    numroberta classify "A text." --model out\n' in card
+    assert "    numroberta classify - --model out < texts.txt\n" in card
 
 
 @pytest.mark.parity
@@ -334,8 +338,9 @@ def test_words_that_no_text_has_decay_in_the_best_epoch_too(tmp_path, base):
         ([("a", 1), ("b", 1)], {}, "all texts have the label '1': there is nothing to tell apart"),
         ([("a", 1), ("", 0)], {}, r"line 3: 'text' is '': there is nothing to learn from"),
         ([("a", 1), ("b", "")], {}, r"line 3: 'label' is empty: give each text a label"),
-        ([("a", 1)], {"label": "mark"}, r"no column 'mark', but 'text', 'label'"),
-        ([("a", 1)], {"text": "words"}, r"has no column 'words', but 'text', 'label'"),
+        ([("a", 1)], {"label": "mark"}, r"no column 'mark', but 'text', 'label': choose one with --label$"),
+        ([("a", 1)], {"pair": "other"}, r"no column 'other', but 'text', 'label': choose one with --pair$"),
+        ([("a", 1)], {"text": "words"}, r"has no column 'words', but 'text', 'label': choose one with --text$"),
         ([("a", 1), ("b", 0)], {"label_names": ["one"]}, "1 names for 2 labels: the file has '0', '1'"),
         ([("a", "x"), ("b", 0)], {"problem_type": "regression"}, "the label 'x' is no number, as regression needs"),
         ([], {}, "has no rows"),
@@ -348,6 +353,33 @@ def test_what_does_not_fit_is_said_in_a_sentence_before_anything_is_learnt(tmp_p
     with pytest.raises(ValueError, match=message):
         finetune("classify", data, tmp_path / "out", model=base, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv"]
+
+
+@pytest.mark.parametrize(
+    ("task", "command"),
+    [
+        (Classify(("a", "b")), "classify - --model 'a folder' < texts.txt"),
+        (Tag(("O", "B-X")), "tag - --model 'a folder' < texts.txt"),
+        (Answer(), "answer \"A question?\" --context - --model 'a folder' < text.txt"),
+        (MaskedLM(), "fill-mask - --model 'a folder' < texts.txt"),
+        (Embed(scored=True), "embed -f texts.txt -o vectors.npy --model 'a folder'"),
+    ],
+)
+def test_the_card_has_the_command_that_reads_a_file(task, command):
+    card = folder.card(Path("a folder"), task, {"model": "tiny", "task": "a task"}, {"score": 1.0})
+    assert card.endswith(f"    numroberta {command}\n")
+
+
+def test_lines_without_columns_have_no_labels_to_learn(tmp_path, base):
+    (tmp_path / "data.txt").write_text("a\nb\n")
+    with pytest.raises(ValueError, match=r"data\.txt: a line of a \.txt is a text alone; give a \.csv"):
+        finetune("classify", tmp_path / "data.txt", tmp_path / "out", model=base)
+
+
+def test_a_field_that_no_object_has_is_named_with_the_option_of_finetune(tmp_path, base):
+    data = write_jsonl(tmp_path / "data.jsonl", [{"sentence": "a", "label": 1}])
+    with pytest.raises(ValueError, match=r"no field 'text', but 'sentence', 'label': choose one with --text$"):
+        finetune("classify", data, tmp_path / "out", model=base)
 
 
 def test_an_answer_must_stand_in_its_context(tmp_path, base):

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import random_model
+from conftest import ROOT
 from hypothesis import given, strategies as st
 
 import numroberta
@@ -220,6 +221,13 @@ def test_no_naughty_string_leaves_its_place_in_the_page(shared):
 @given(st.text())
 def test_no_text_at_all_leaves_its_place_in_the_page(text):
     assert_harmless(view.render({"texts": [{"text": text}]}), [text])
+
+
+def test_a_key_and_the_width_of_a_head_are_two_letters_and_no_percent_sign_begins_a_line():
+    page = (ROOT / "numroberta" / "view" / "page.html").read_text("utf-8")
+    assert "√d<sub>k</sub>" in page
+    assert not re.search(r"√k|<i>k</i> = ", page)
+    assert not re.search(r"\d[ \n]+%", page)
 
 
 def test_the_page_names_no_address_and_allows_only_its_own_script_and_style(findings):
