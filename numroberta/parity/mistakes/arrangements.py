@@ -38,9 +38,7 @@ def mistakes(inputs: Inputs) -> Iterator[Mistake]:
     for words, _ in orders(width, heads):
         for axis, what in ((0, "rows (outputs)"), (1, "columns (inputs)")):
             everywhere = dict.fromkeys([f"{kind}.weight" for kind in LINEARS], in_order_of(axis, words))
-            yield Mistake(
-                f"the {what} of every linear layer's weight {words}", tensors=everywhere, rare="shift" in words
-            )
+            yield Mistake(f"the {what} of every linear layer's weight {words}", tensors=everywhere, rare=True)
     for prefix in NORMS.values():
         for part in ("weight", "bias"):
             kind = f"{prefix}.{part}"
