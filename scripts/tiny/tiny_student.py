@@ -1,10 +1,10 @@
 """`tiny` before it has learnt anything: its tokenizer, its shape, and weights that make it average its words.
 
-Word embeddings come from the teacher, frequent ones short, rare ones long.  A layer norm would make all of them equally
-long; so each token is given the same large vector besides, which keeps layer norms from that, and the last one takes it
-away.  Heads begin by copying a neighbour, or the mean of all words: that leaves the mean over a text as it is, and
-spares masked language modelling the long time in which it finds out that neighbours matter.  What remains is nearly
-linear: the weighted mean of a text's words.
+Word embeddings come from the teacher (`tiny_teacher.fitted`), frequent ones short, rare ones long.  A layer norm would
+make all of them equally long; so each token is given the same large vector besides, which keeps layer norms from that,
+and the last one takes it away.  Heads begin by copying a neighbour, or the mean of all words: that leaves the mean over
+a text as it is, and spares masked language modelling the long time in which it finds out that neighbours matter.  What
+remains is nearly linear: the weighted mean of a text's words.
 """
 
 from collections.abc import Iterable
@@ -65,7 +65,7 @@ def train_tokenizer(lines: Iterable[str], size: int) -> TokenizersTokenizer:
 def initial_tensors(config: RobertaConfig, words: Array, frequencies: Array, seed: int) -> dict[str, Array]:
     """Weights by canonical name, see above.
 
-    words: (vocabulary, hidden), see `tiny_teacher.word_embeddings`; frequencies: (vocabulary,), of the pieces.
+    words: (vocabulary, hidden), see `tiny_teacher.fitted`; frequencies: (vocabulary,), of the pieces.
     """
     rng = np.random.default_rng(seed)
     shapes = {**encoder_shapes(config), **HEADS[MASKED_LM].shapes(config)}
