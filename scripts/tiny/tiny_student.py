@@ -45,6 +45,9 @@ CONSTANT = 2.0  # the length of what all tokens share, in that of the longest wo
 PLACE = 0.25  # of each wave that says where a token stands
 OFFSETS = (-1, 1, 0, -2, 2, 0)  # where heads look at first, 0: everywhere; each layer's begin one further
 COPIED = 0.3  # how much of what they see they add
+GUESSING = (
+    0.3  # the gain of the head's norm: with 1, first guesses are bold and wrong, and unlearning them harms vectors
+)
 
 Array = NDArray[np.float32]
 
@@ -102,6 +105,7 @@ def initial_tensors(config: RobertaConfig, words: Array, frequencies: Array, see
     tensors[last.replace("bias", "weight")][place] = 0.1  # a text's vector should not say how long it is
     tensors[last] -= frequencies @ normal(tensors[WORDS] + shared)  # so that the mean over the corpus is zero
     tensors["lm_head.dense.weight"] = np.eye(config.hidden_size, dtype=np.float32)
+    tensors["lm_head.layer_norm.weight"][...] = GUESSING
     tensors["lm_head.bias"] = np.log(frequencies) - np.log(frequencies).mean()
     return {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
 

@@ -60,10 +60,13 @@ def test_a_model_that_has_learnt_nothing_takes_about_the_mean_of_its_words(tiny,
     texts = [part for line in TEXT.splitlines() for part in split_sentences(line)]
     ids, _ = tiny.tokenizer.encode_ids(texts)
     wanted = normalize(np.array([words[own].mean(axis=0) for own in ids]))
-    found = numroberta.load(tmp_path / "start").encode(texts, normalize_embeddings=True)
+    start = numroberta.load(tmp_path / "start")
+    found = start.encode(texts, normalize_embeddings=True)
     alike = found @ wanted.T  # (texts, texts)
     assert alike.diagonal().min() > 0.65  # measured: 0.73; of random vectors 0
     assert (alike.argmax(axis=1) == np.arange(len(texts))).all()
+    [boldest] = start.fill_mask("The king lived by the <mask>.", top_k=1)
+    assert boldest["score"] < 0.01  # measured: 0.003, and 0.82 with a GUESSING of 1
 
 
 def test_the_axes_are_those_in_which_vectors_differ():
