@@ -1,10 +1,10 @@
 """`tiny` before it has learnt anything: its tokenizer, its shape, and weights that make it average its words.
 
-Word embeddings come from the teacher, frequent ones short, rare ones long.  A layer norm would make all of them equally
-long; so each token is given the same large vector besides, which keeps layer norms from that, and the last one takes it
-away.  Heads begin by copying a neighbour, or the mean of all words: that leaves the mean over a text as it is, and
-spares masked language modelling the long time in which it finds out that neighbours matter.  What remains is nearly
-linear: the weighted mean of a text's words.
+Word embeddings come from the teacher (`tiny_teacher.fitted`), frequent ones short, rare ones long.  A layer norm would
+make all of them equally long; so each token is given the same large vector besides, which keeps layer norms from that,
+and the last one takes it away.  Heads begin by copying a neighbour, or the mean of all words: that leaves the mean over
+a text as it is, and spares masked language modelling the long time in which it finds out that neighbours matter.  What
+remains is nearly linear: the weighted mean of a text's words.
 """
 
 from collections.abc import Iterable
@@ -45,6 +45,9 @@ CONSTANT = 2.0  # the length of what all tokens share, in that of the longest wo
 PLACE = 0.25  # of each wave that says where a token stands
 OFFSETS = (-1, 1, 0, -2, 2, 0)  # where heads look at first, 0: everywhere; each layer's begin one further
 COPIED = 0.3  # how much of what they see they add
+GUESSING = (
+    0.3  # the gain of the head's norm: with 1, first guesses are bold and wrong, and unlearning them harms vectors
+)
 
 Array = NDArray[np.float32]
 
@@ -65,7 +68,7 @@ def train_tokenizer(lines: Iterable[str], size: int) -> TokenizersTokenizer:
 def initial_tensors(config: RobertaConfig, words: Array, frequencies: Array, seed: int) -> dict[str, Array]:
     """Weights by canonical name, see above.
 
-    words: (vocabulary, hidden), see `tiny_teacher.word_embeddings`; frequencies: (vocabulary,), of the pieces.
+    words: (vocabulary, hidden), see `tiny_teacher.fitted`; frequencies: (vocabulary,), of the pieces.
     """
     rng = np.random.default_rng(seed)
     shapes = {**encoder_shapes(config), **HEADS[MASKED_LM].shapes(config)}
@@ -102,6 +105,7 @@ def initial_tensors(config: RobertaConfig, words: Array, frequencies: Array, see
     tensors[last.replace("bias", "weight")][place] = 0.1  # a text's vector should not say how long it is
     tensors[last] -= frequencies @ normal(tensors[WORDS] + shared)  # so that the mean over the corpus is zero
     tensors["lm_head.dense.weight"] = np.eye(config.hidden_size, dtype=np.float32)
+    tensors["lm_head.layer_norm.weight"][...] = GUESSING
     tensors["lm_head.bias"] = np.log(frequencies) - np.log(frequencies).mean()
     return {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
 

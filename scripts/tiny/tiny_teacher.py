@@ -1,5 +1,8 @@
 """What `tiny` takes from its teacher: vectors of texts, computed once, and word embeddings to begin with.
 
+`word_embeddings` are the teacher's vectors of single words; `fitted` changes them so that a text's mean points where
+the teacher's vector of the text does.  That needs no training but one system of linear equations.
+
 The teacher is any sentence encoder that numroberta loads; `tiny`'s is all-MiniLM-L6-v2.
 """
 
@@ -10,9 +13,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from numroberta import TextEncoder
+from numroberta.arithmetic import normalize
 
 CHUNK = 2048  # texts whose vectors are written at once
 RARE = 1e-3  # a of a / (a + p): Arora et al. 2017
+PENALTY = 0.03  # what it costs to change a word embedding; a text's squared error costs 1
 
 Array = NDArray[np.float32]
 
@@ -48,3 +53,24 @@ def word_embeddings(teacher: TextEncoder, pieces: list[str], frequencies: Array,
     centred = (vectors - vectors.mean(axis=0)) @ axes.T
     weighted: Array = centred * (RARE / (RARE + frequencies))[:, None]
     return weighted
+
+
+def fitted(words: Array, texts: list[NDArray[np.int32]], targets: Array) -> Array:
+    """The word embeddings E that minimize Σ ‖mean of a text's rows − α target‖² + PENALTY ‖E − words‖², (pieces, axes).
+
+    Ridge regression, drawn to where `words` are, so that a word in few texts keeps what the teacher says of it alone.
+    α is the scale that suits `words` best.  texts: ids between <s> and </s>; targets: (texts, axes).
+    """
+    pieces = len(words)
+    targets = normalize(targets)
+    means = np.array([words[ids[1:-1]].mean(axis=0) for ids in texts])
+    missing = np.mean((means * targets).sum(axis=1)) * targets - means
+    together = np.zeros(pieces * pieces, np.float32)  # Σ of each text's bag of words times itself
+    wanted = np.zeros_like(words)  # Σ of each text's bag of words times what its mean lacks
+    for ids, lacks in zip(texts, missing, strict=True):
+        bag = ids[1:-1].astype(np.int64)
+        np.add.at(together, pieces * bag[:, None] + bag, np.float32(1 / len(bag) ** 2))
+        np.add.at(wanted, bag, lacks / np.float32(len(bag)))
+    together[:: pieces + 1] += PENALTY
+    change: Array = np.linalg.solve(together.reshape(pieces, pieces), wanted)
+    return words + change

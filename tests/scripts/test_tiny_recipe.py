@@ -60,10 +60,13 @@ def test_a_model_that_has_learnt_nothing_takes_about_the_mean_of_its_words(tiny,
     texts = [part for line in TEXT.splitlines() for part in split_sentences(line)]
     ids, _ = tiny.tokenizer.encode_ids(texts)
     wanted = normalize(np.array([words[own].mean(axis=0) for own in ids]))
-    found = numroberta.load(tmp_path / "start").encode(texts, normalize_embeddings=True)
+    start = numroberta.load(tmp_path / "start")
+    found = start.encode(texts, normalize_embeddings=True)
     alike = found @ wanted.T  # (texts, texts)
     assert alike.diagonal().min() > 0.65  # measured: 0.73; of random vectors 0
     assert (alike.argmax(axis=1) == np.arange(len(texts))).all()
+    [boldest] = start.fill_mask("The king lived by the <mask>.", top_k=1)
+    assert boldest["score"] < 0.01  # measured: 0.003, and 0.82 with a GUESSING of 1
 
 
 def test_the_axes_are_those_in_which_vectors_differ():
@@ -74,6 +77,35 @@ def test_the_axes_are_those_in_which_vectors_differ():
     np.testing.assert_allclose((vectors - mean) @ axes.T @ axes + mean, vectors, rtol=1e-4)
     spread = ((vectors - mean) @ axes.T).std(axis=0)
     assert spread[0] > spread[1] > spread[2]
+
+
+def test_fitted_words_are_those_of_ridge_regression():
+    rng = np.random.default_rng(0)
+    words = rng.standard_normal((30, 4)).astype(np.float32)
+    texts = [np.array([0, *rng.integers(3, 30, rng.integers(1, 9)), 2], np.int32) for _ in range(80)]
+    targets = rng.standard_normal((80, 4)).astype(np.float32)
+    bags = np.array([np.bincount(ids[1:-1], minlength=30) / (len(ids) - 2) for ids in texts])
+    wanted = normalize(targets)
+    wanted *= ((bags @ words) * wanted).sum(axis=1).mean()
+    root = np.sqrt(tiny_teacher.PENALTY)  # Σ ‖bags E − wanted‖² + PENALTY ‖E − words‖², as one system
+    expected, *_ = np.linalg.lstsq(np.vstack([bags, root * np.eye(30)]), np.vstack([wanted, root * words]), rcond=None)
+    found = tiny_teacher.fitted(words, texts, targets)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    np.testing.assert_array_equal(found[:3], words[:3])  # in no text
+
+
+def test_a_file_whose_writing_was_stopped_is_not_there(tmp_path):
+    def write_half():
+        with train.whole(tmp_path / "texts.txt") as beside:
+            beside.write_text("half a li", "utf-8")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert not (tmp_path / "texts.txt").exists()
+    with train.whole(tmp_path / "texts.txt") as beside:
+        beside.write_text("a line", "utf-8")
+    assert [file.name for file in tmp_path.iterdir()] == ["texts.txt"]
 
 
 def test_vectors_that_were_half_written_are_computed_again(tiny, tmp_path, monkeypatch):
