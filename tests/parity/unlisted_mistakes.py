@@ -349,7 +349,7 @@ def plants():
         # Other tensors, orders and sums
         "values of the head two before": Plant(
             "attention",
-            "takes the values of the head 2",
+            "takes the values of the head 2|values of the head two before",
             context(lambda a, v, p: (a, np.roll(v, 2, 2))),
             **LAYER,
         ),
@@ -414,7 +414,7 @@ def plants():
             "attention", "softmax divides by another sum", {"attention.probs": not_rescaled}, **LAYER
         ),
         "the end of a dot product lost": Plant(
-            "attention", "only features 0–3 count", {"attention.scores": four_features}, **LAYER
+            "attention", "only features 0–3 count|end at 4 features", {"attention.scores": four_features}, **LAYER
         ),
         "a part of the residual": Plant(
             "norms", "residual only features 0–11 count", {"_output": half_residual}, **LAYER
