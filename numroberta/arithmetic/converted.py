@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 SMALL = 1 << 16  # elements; biases and norms are kept in any case
 LARGE = 1 << 24  # bytes of a table whose memory is given back
-ROWS = 128  # of a table, at 64 KB each, between two times that memory is given back
+ROWS = 128  # of a table that are read at once, at 64 KB each; then its memory is given back
 
 
 class Converted(Mapping[str, Array]):

@@ -17,14 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numroberta.arithmetic import kernels
-from numroberta.arithmetic.converted import AtUse, Converted, Table
+from numroberta.arithmetic.converted import ROWS, AtUse, Converted, Table
 from numroberta.arithmetic.kernels import Scratch
 from numroberta.checkpoint import RobertaConfig
 
 # Elements of one block of attention scores: 512 KB of float32, written, exponentiated and read again in the cache.
 SCORES = 131_072
-# Rows of embeddings that are added up and turned into columns at once.
-FEW = 128
 # A text of more tokens than LONG is looked at in blocks of so many keys: with all of its keys a block would have few
 # queries, and products of few columns are slow (at 8,000 keys and 16 queries, less than half the rate).
 LONG, KEYS = 1024, 256
@@ -211,8 +209,8 @@ def embed(weights: Weights, texts: Texts, eps: float, share: Share) -> Array:
     """LayerNorm(word + position + token type), (n,) -> (hidden, n)."""
     hidden, n = weights.token_type.shape[1], len(texts.ids)
     x = share.scratch(memory_for("feed-forward", slice(0, 1), share), (hidden, n))  # as each layer leaves its output
-    for some in slices(n, FEW):
-        rows = weights.word[texts.ids[some]]  # (few,) -> (few, hidden)
+    for some in slices(n, ROWS):
+        rows = weights.word[texts.ids[some]]  # (rows,) -> (rows, hidden)
         rows += weights.position[texts.positions[some]]
         types = texts.type_ids[some]
         rows += weights.token_type[types] if types.any() else weights.token_type[0]

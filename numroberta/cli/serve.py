@@ -85,10 +85,13 @@ def load_models(options: argparse.Namespace) -> dict[str, TextEncoder]:
     """The models by the names that requests have for them: NAME of NAME=MODEL, or else a folder's last part."""
     models: dict[str, TextEncoder] = {}
     for given in options.model or ["tiny"]:
-        named, equals, model = given.partition("=")
-        if not equals or Path(given).is_dir():
-            model, named = given, Path(given).resolve().name if Path(given).is_dir() else given
-        if named in models:
-            raise ValueError(f"--model {given}: another model is called {named}, too: give it a name, NAME={model}")
-        models[named] = load_model(argparse.Namespace(**vars(options) | {"model": model}))
+        if Path(given).is_dir():
+            name, model = Path(given).resolve().name, given
+        elif "=" in given:
+            name, _, model = given.partition("=")
+        else:
+            name = model = given
+        if name in models:
+            raise ValueError(f"--model {given}: another model is called {name}, too: give it a name, NAME={model}")
+        models[name] = load_model(argparse.Namespace(**vars(options) | {"model": model}))
     return models

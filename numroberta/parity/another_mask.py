@@ -37,11 +37,9 @@ def another_mask(sound: Forward, name: str, value: Array, where: Array, toleranc
 
 def another_sum(sound: Forward, name: str, value: Array, where: Array) -> str | None:
     """A sentence, if each query's probabilities are the right ones times a factor of its own; or None."""
-    right = np.where(where & (sound.inputs.attention_mask != 0)[:, None, None, :], sound[name], 0.0) if (
-        kind_of(name) == PROBS
-    ) else np.zeros(0)  # fmt: skip
-    if value.shape != right.shape:
+    if kind_of(name) != PROBS or value.shape != sound[name].shape:
         return None
+    right = np.where(where & (sound.inputs.attention_mask != 0)[:, None, None, :], sound[name], 0.0)
     mine = np.where(right > 0, value, 0.0)
     factors = (mine * right).sum(-1) / np.maximum(np.square(right).sum(-1), 1e-300)
     if np.linalg.norm(mine - factors[..., None] * right) > CLOSE * np.linalg.norm(right):

@@ -14,7 +14,7 @@ from numroberta import textbook
 from numroberta.parity.mistakes.activations import clipped, cut_off, gelu_with_root, sigmoid, tanh_gelu
 from numroberta.parity.mistakes.embeddings import scaled_sum
 from numroberta.parity.mistakes.masks import added_to_padding, masked_softmax
-from numroberta.parity.mistakes.norms import NORMS, normalize
+from numroberta.parity.mistakes.norms import NORMS, norm_by, normalize
 from numroberta.parity.mistakes.places import place_of
 from numroberta.parity.names import ATTENTION, OUTPUT, PROBS, SCORES, WIDE, kind_of, same_layer
 from numroberta.parity.steps import (
@@ -24,14 +24,10 @@ from numroberta.parity.steps import (
     Forward,
     Mistake,
     Step,
-    Way,
     activate,
-    added,
     blocked,
-    embeddings,
     erf,
     exact_gelu,
-    head_norm,
     layer_norm,
     through,
 )
@@ -155,10 +151,7 @@ def families(kind: str) -> Iterator[Family]:
 
 
 def norm_with(kind: str, numbered: Callable[..., Array], number: float) -> Step:
-    way: Way = partial(numbered, number=number)
-    if kind == "embeddings":
-        return partial(embeddings, way=way)
-    return partial(head_norm, way=way) if kind == "lm_head.layer_norm" else added(way, kind)
+    return norm_by(partial(numbered, number=number), kind)
 
 
 def with_epsilon(f: Forward, name: str, x: Array, number: float) -> Array:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numroberta.parity.gradients import norm_of
 from numroberta.parity.measure import ROUNDINGS, SINGLE, UNITS
 from numroberta.parity.mistakes.norms import NORMS
 from numroberta.parity.mistakes.places import place_of
@@ -51,8 +52,7 @@ def before_the_bias(sound: Forward, name: str, value: Array) -> Iterator[tuple[A
         bias = sound.weight(f"{name}.bias")
         yield value - bias, np.abs(value) + np.abs(bias), "its products, before the bias is added,"
     if kind in NORMS:
-        prefix = name if kind == "lm_head.layer_norm" else f"{name}.LayerNorm"
-        weight, bias = sound.weight(f"{prefix}.weight"), sound.weight(f"{prefix}.bias")
+        weight, bias = sound.weight(f"{norm_of(name)}.weight"), sound.weight(f"{norm_of(name)}.bias")
         with np.errstate(all="ignore"):
             room = (np.abs(value) + np.abs(bias)) / np.abs(weight)
             yield (value - bias) / weight, room, "its values before weight and bias"

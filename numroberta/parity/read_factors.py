@@ -13,6 +13,8 @@ from numroberta.parity.measure import counted
 from numroberta.parity.mistakes.numbers import quantizers
 from numroberta.parity.mistakes.places import place_of
 from numroberta.parity.names import KEY, QUERY, SCORES, kind_of, same_layer
+from numroberta.parity.read_norm import undone
+from numroberta.parity.read_tensors import constant
 from numroberta.parity.steps import (
     INPUTS_OF_LINEAR,
     LINEARS,
@@ -88,12 +90,8 @@ def of_quantized(f: Forward, name: str, y: Array, tokens: Array) -> Iterator[Mis
             factors = ((x @ stored.T) * y).sum(0) / np.maximum(np.square(x @ stored.T).sum(0), 1e-300)
             sentence = of_features(f"{place_of(kind)}'s rows of weights in {what},", factors)
             yield Mistake(
-                f"{sentence}: the scale is another", tensors={f"{kind}.weight": put(stored * factors[:, None])}
+                f"{sentence}: the scale is another", tensors={f"{kind}.weight": constant(stored * factors[:, None])}
             )
-
-
-def put(tensor: Array) -> TensorChange:
-    return lambda f, name, right: tensor
 
 
 def of_terms_of_norm(f: Forward, name: str, mine: Array, tokens: Array) -> Iterator[Mistake]:
@@ -102,12 +100,8 @@ def of_terms_of_norm(f: Forward, name: str, mine: Array, tokens: Array) -> Itera
     Undone, the norm gives z with σ z + μ = c ∘ x + y for two numbers of each token: so c is that by which the part of
     c ∘ x + y at right angles to z and 1 vanishes.
     """
-    kind = kind_of(name)
-    with np.errstate(all="ignore"):
-        z = (mine - f.weight(f"{name}.LayerNorm.bias")) / f.weight(f"{name}.LayerNorm.weight")
-        z = z - z.mean(-1, keepdims=True)
-        z = z / np.linalg.norm(z, axis=-1, keepdims=True)
-    if not np.all(np.isfinite(z)) or z.size < FEWEST_NUMBERS * (z.shape[1] + 2 * len(z)):
+    kind, z = kind_of(name), undone(f, name, mine)
+    if z is None or z.size < FEWEST_NUMBERS * (z.shape[1] + 2 * len(z)):
         return
     ones = np.full_like(z, z.shape[1] ** -0.5)
     past, branch = RESIDUALS[kind](f, name)[tokens], f[f"{name}.dense"][tokens]

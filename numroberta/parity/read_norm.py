@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.parity.mistakes.norms import NORMS
+from numroberta.parity.gradients import norm_of, under_norm
+from numroberta.parity.mistakes.norms import NORMS, norms_by
 from numroberta.parity.names import kind_of
-from numroberta.parity.read_tensors import norm_input
-from numroberta.parity.steps import RESIDUALS, Forward, Mistake, Step, Way, added, embeddings, head_norm
+from numroberta.parity.steps import Forward, Mistake
 
 Array = NDArray[Any]
 
@@ -28,9 +28,8 @@ def statistics(sound: Forward, name: str, value: Array, where: Array) -> tuple[A
     kind, tokens = kind_of(name), np.asarray(where.all(-1))
     if kind not in NORMS or tokens.sum() < FEWEST_TOKENS or value.shape != sound[name].shape:
         return None
-    prefix = name if kind == "lm_head.layer_norm" else f"{name}.LayerNorm"
-    weight, bias = sound.weight(f"{prefix}.weight"), sound.weight(f"{prefix}.bias")
-    x, y = norm_input(sound, name)[tokens], value[tokens] - bias
+    weight, bias = sound.weight(f"{norm_of(name)}.weight"), sound.weight(f"{norm_of(name)}.bias")
+    x, y = under_norm(sound, name)[tokens], value[tokens] - bias
     a, b, c = (np.square(weight * x).sum(-1), (np.square(weight) * x).sum(-1), np.square(weight).sum())
     along, level = (weight * x * y).sum(-1), (weight * y).sum(-1)
     slope = (c * along - b * level) / (a * c - b * b)
@@ -39,6 +38,15 @@ def statistics(sound: Forward, name: str, value: Array, where: Array) -> tuple[A
     if np.sqrt(np.mean(np.square(left)) / np.mean(np.square(y))) > CLOSE or not np.all(slope):
         return None
     return x, -start / slope, 1 / slope
+
+
+def undone(f: Forward, name: str, mine: Array) -> Array | None:
+    """What a norm of the layers gave tokens, (t, d), before its weight and bias: about 0, and of length 1; or None."""
+    with np.errstate(all="ignore"):
+        z = (mine - f.weight(f"{norm_of(name)}.bias")) / f.weight(f"{norm_of(name)}.weight")
+        z = z - z.mean(-1, keepdims=True)
+        z = z / np.linalg.norm(z, axis=-1, keepdims=True)
+    return z if np.all(np.isfinite(z)) else None
 
 
 def another_deviation(sound: Forward, name: str, value: Array, where: Array) -> str | None:
@@ -177,12 +185,3 @@ def norm_mistake(kind: str, sentence: str, center: Statistic, spread: Statistic,
         return (x - center(x)) / (by * spread(x)) * f.weight(f"{name}.weight") + f.weight(f"{name}.bias")
 
     return Mistake(sentence, norms_by(way))
-
-
-def norms_by(way: Way) -> dict[str, Step]:
-    """The steps of all norms, computed this way."""
-    ends: dict[str, Step] = {
-        "embeddings": lambda f, name: embeddings(f, name, way=way),
-        "lm_head.layer_norm": lambda f, name: head_norm(f, name, way=way),
-    }
-    return {**ends, **{kind: added(way, kind) for kind in RESIDUALS}}

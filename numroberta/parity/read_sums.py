@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numroberta.parity.mistakes.norms import NORMS
 from numroberta.parity.mistakes.places import place_of
 from numroberta.parity.names import LAYER, kind_of, layer_of
+from numroberta.parity.read_norm import undone
 from numroberta.parity.steps import (
     INPUTS_OF_LINEAR,
     LINEARS,
@@ -47,8 +47,7 @@ def from_sums(sound: Forward, name: str, value: Array, where: Array) -> Iterator
                 factors = sum_of([right - bias, array[tokens] @ weight.T], mine - bias)
                 if factors is not None:
                     yield from (reading_sum(name, factors, *place) for place in as_inputs(other, name))
-    if kind in NORMS and kind in RESIDUALS:
-        z = (mine - sound.weight(f"{name}.LayerNorm.bias")) / sound.weight(f"{name}.LayerNorm.weight")
+    if kind in RESIDUALS and (z := undone(sound, name, mine)) is not None:
         terms = [RESIDUALS[kind](sound, name)[tokens], sound[f"{name}.dense"][tokens]]
         for other, array in others.items():
             if array.shape == value.shape and (factors := under_the_norm([*terms, array[tokens]], z)) is not None:
@@ -73,16 +72,11 @@ def sum_of(terms: list[Array], value: Array) -> Array | None:
 
 
 def under_the_norm(terms: list[Array], z: Array) -> Array | None:
-    """The factors of the sum that is z when normalized, the first or the second of them 1; or None.
+    """The factors of the sum that is z (see `undone`) when normalized, the first or the second of them 1; or None.
 
     For each token the sum is, but for its mean, a multiple of z: so the factors are those by which what is at right
     angles to z adds up to nothing.
     """
-    with np.errstate(all="ignore"):
-        z = z - z.mean(-1, keepdims=True)
-        z = z / np.linalg.norm(z, axis=-1, keepdims=True)
-    if not np.all(np.isfinite(z)):
-        return None
     rest = []
     for term in terms:
         centred = term - term.mean(-1, keepdims=True)
@@ -102,6 +96,8 @@ def at_layer(other: str, name: str) -> tuple[str, Step]:
     """What a report calls an activation, and how it is found in the layer of another step."""
     mine, theirs = layer_of(name), layer_of(other)
     kind = kind_of(other)
+    if other == "embeddings" and mine == 0:
+        return "the layer's input", lambda f, at: f.layer_input(at)
     if theirs is None or mine is None:
         return other, lambda f, at: f[other]
     if theirs == mine:
@@ -121,14 +117,7 @@ def as_inputs(other: str, name: str) -> Iterator[tuple[str, Step]]:
     """What a report calls an activation, and how it is found in each layer: from the step's own, and as it stands."""
     if layer_of(other) == 0 and layer_of(name):
         yield other, lambda f, at: f[other]
-    yield as_input(other, name)
-
-
-def as_input(other: str, name: str) -> tuple[str, Step]:
-    """The same; the embeddings are what enters the first layer."""
-    if other == "embeddings" and layer_of(name) == 0:
-        return "the layer's input", lambda f, at: f.layer_input(at)
-    return at_layer(other, name)
+    yield at_layer(other, name)
 
 
 def times(factor: float) -> str:
@@ -162,11 +151,11 @@ def normalized_sum(name: str, factors: Array, whose: str, read: Step) -> Mistake
     past, branch, more = map(float, factors)
     terms = [f"{times(x)}{what}" for x, what in ((past, "the residual"), (branch, "the sublayer"), (more, whose))
              if abs(x) > NOTHING]  # fmt: skip
-    step = partial(norm_of, kind=kind, factors=(past, branch, more), read=read)
+    step = partial(norm_of_sum, kind=kind, factors=(past, branch, more), read=read)
     return Mistake(f"the layer norm of {place_of(kind)} is that of {' + '.join(terms)}", {kind: step})
 
 
-def norm_of(f: Forward, at: str, kind: str, factors: tuple[float, float, float], read: Step) -> Array:
+def norm_of_sum(f: Forward, at: str, kind: str, factors: tuple[float, float, float], read: Step) -> Array:
     past, branch, more = factors
     x = past * RESIDUALS[kind](f, at) + branch * f[f"{at}.dense"] + more * read(f, at)
     return layer_norm(f, f"{at}.LayerNorm", x)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numroberta.parity.gradients import norm_of, under_norm
 from numroberta.parity.mistakes.norms import NORMS, standardized
 from numroberta.parity.mistakes.places import place_of
 from numroberta.parity.names import kind_of
 from numroberta.parity.origins import origins
-from numroberta.parity.steps import LINEARS, RESIDUALS, Forward, Mistake, TensorChange, exact_gelu
+from numroberta.parity.steps import LINEARS, Forward, Mistake, TensorChange
 
 Array = NDArray[Any]
 
@@ -31,22 +32,12 @@ def from_tensors(sound: Forward, name: str, value: Array, where: Array) -> Itera
         if np.all(rest.std(0) <= CONSTANT * scale):
             yield from of_vectors(sound, {f"{name}.bias": rest.mean(0)})
     elif kind in NORMS:
-        prefix = name if kind == "lm_head.layer_norm" else f"{name}.LayerNorm"
-        x = standardized(sound, norm_input(sound, name)[tokens])
+        prefix = norm_of(name)
+        x = standardized(sound, under_norm(sound, name)[tokens])
         slope = (x * (mine - mine.mean(0))).sum(0) / np.maximum(np.square(x - x.mean(0)).sum(0), 1e-300)
         level = mine.mean(0) - slope * x.mean(0)
         if np.sqrt(np.mean(np.square(mine - slope * x - level))) <= CONSTANT * scale:
             yield from of_vectors(sound, {f"{prefix}.weight": slope, f"{prefix}.bias": level})
-
-
-def norm_input(f: Forward, name: str) -> Array:
-    """What a norm normalizes."""
-    kind = kind_of(name)
-    if kind == "embeddings":
-        return np.asarray(sum(f[f"embeddings.{part}_embeddings"] for part in ("word", "position", "token_type")))
-    if kind == "lm_head.layer_norm":
-        return exact_gelu(f["lm_head.dense"])
-    return RESIDUALS[kind](f, name) + f[f"{name}.dense"]
 
 
 def of_vectors(sound: Forward, found: dict[str, Array]) -> Iterator[Mistake]:

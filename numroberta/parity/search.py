@@ -265,11 +265,12 @@ class Search:
             yield [mistake for mistake in possible if first[id(mistake)][0] == 2]
             possible = [mistake for mistake in possible if first[id(mistake)][0] != 2]
             possible.sort(key=lambda mistake: mistake.order is None)  # whole layers are few and likely
-            of_gradients = [mistake for mistake in possible if any(map(is_gradient, mistake.kinds))]
-            yield of_gradients  # of the backward pass there are few mistakes, and a gradient shows them
-            for layer in layers if of_gradients else ():
-                yield [mistake.only_in(layer) for mistake in of_gradients]
-            possible = [mistake for mistake in possible if mistake not in of_gradients]
+            # Of the backward pass there are few mistakes, and only a gradient shows them.
+            backward = [mistake for mistake in possible if any(map(is_gradient, mistake.kinds))]
+            yield backward
+            for layer in layers if backward else ():
+                yield [mistake.only_in(layer) for mistake in backward]
+            possible = [mistake for mistake in possible if not any(map(is_gradient, mistake.kinds))]
         for rare in (False, True):
             mistakes = [mistake for mistake in possible if mistake.rare == rare]
             if far:

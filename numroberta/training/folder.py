@@ -96,7 +96,7 @@ def card(folder: Path, task: Task, settings: Mapping[str, Any], scores: Mapping[
     kind = type(task)
     labels = f"\nLabels: {', '.join(task.labels)}.\n" if isinstance(task, Classify | Tag) and task.labels else ""
     measured = "\n".join(f"| {name} | {value:.4f} |" for name, value in scores.items())
-    told = f"\n{remark(scores)}\n" if remark(scores) else ""
+    told = f"\n{said}\n" if (said := remark(scores)) else ""
     commands = "\n".join(f"    {command.format(shlex.quote(folder.name))}" for command in COMMANDS[kind])
     asked = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if value is not None)
     return f"""---

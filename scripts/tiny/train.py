@@ -24,7 +24,6 @@ import random
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from tokenizers import Tokenizer
 
 import numroberta
 from numroberta import RobertaConfig
-from numroberta.checkpoint import open_checkpoint
+from numroberta.checkpoint import open_checkpoint, write_file
 from numroberta.training import Distill, Example, MaskedLM, Stored, Trainer
 
 TEXTS = {"mixed": 60_000, "dictionary": 100_000, "books": 40_000, "speeches": 15_000}
@@ -137,8 +136,7 @@ class Data:
         vectors = cached_vectors(teacher, texts, work / "vectors.f16").astype(np.float32)
         if not (work / "axes.npz").exists():  # they stay as they are when there are more texts later
             mean, axes = principal_axes(vectors, HIDDEN)
-            with whole(work / "axes.npz") as beside:
-                np.savez(beside, mean=mean, axes=axes)
+            write_file(work / "axes.npz", lambda file: np.savez(file, mean=mean, axes=axes))
         with np.load(work / "axes.npz") as stored:
             mean, axes = stored["mean"], stored["axes"]
         self.targets = (vectors - mean) @ axes.T  # (texts, width) -> (texts, hidden)
@@ -159,25 +157,17 @@ class Data:
         self.start = start
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its name when it is whole: a run that was stopped finds no half."""
-    beside = path.with_name(f"partial-{path.name}")
-    yield beside
-    beside.replace(path)
-
-
 def prepared_tokenizer(corpus: Path, path: Path) -> Tokenizer:
     if not path.exists():
-        with whole(path) as beside:
-            train_tokenizer((line for _, line in read_lines(corpus, held=False)), VOCAB).save(str(beside))
+        tokenizer = train_tokenizer((line for _, line in read_lines(corpus, held=False)), VOCAB)
+        write_file(path, lambda file: file.write(tokenizer.to_str(pretty=True).encode()))
     return Tokenizer.from_file(str(path))
 
 
 def prepared_texts(corpus: Path, path: Path, seed: int) -> list[str]:
     if not path.exists():
-        with whole(path) as beside:
-            beside.write_text("\n".join(short_texts(corpus, seed, TEXTS)), encoding="utf-8")
+        texts = "\n".join(short_texts(corpus, seed, TEXTS))
+        write_file(path, lambda file: file.write(texts.encode()))
     return path.read_text(encoding="utf-8").split("\n")
 
 

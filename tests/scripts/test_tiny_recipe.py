@@ -1,5 +1,7 @@
 """The recipe of the built-in model, end to end on a few lines: it begins well, goes on where it was, and ends."""
 
+import os
+
 import numpy as np
 import pytest
 import tiny_student
@@ -94,17 +96,17 @@ def test_fitted_words_are_those_of_ridge_regression():
     np.testing.assert_array_equal(found[:3], words[:3])  # in no text
 
 
-def test_a_file_whose_writing_was_stopped_is_not_there(tmp_path):
-    def write_half():
-        with train.whole(tmp_path / "texts.txt") as beside:
-            beside.write_text("half a li", "utf-8")
-            raise KeyboardInterrupt
+def test_a_file_whose_writing_was_stopped_is_not_there(tmp_path, monkeypatch):
+    def stop(number):
+        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        write_half()
+    monkeypatch.setattr(train, "short_texts", lambda *_: ["a line"])
+    with monkeypatch.context() as stopped:
+        stopped.setattr(os, "fsync", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.prepared_texts(tmp_path, tmp_path / "texts.txt", 0)
     assert not (tmp_path / "texts.txt").exists()
-    with train.whole(tmp_path / "texts.txt") as beside:
-        beside.write_text("a line", "utf-8")
+    assert train.prepared_texts(tmp_path, tmp_path / "texts.txt", 0) == ["a line"]
     assert [file.name for file in tmp_path.iterdir()] == ["texts.txt"]
 
 

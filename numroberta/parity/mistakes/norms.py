@@ -104,12 +104,23 @@ def wrong_norms(inputs: Inputs) -> Iterator[Mistake]:
 
 
 def norms_everywhere_or_once(what: str, way: Way, scope: Literal["text", "padding"] = "text") -> Iterator[Mistake]:
-    steps: dict[str, Step] = {name: added(way, name) for name in RESIDUALS}
-    steps |= {"embeddings": partial(embeddings, way=way), "lm_head.layer_norm": partial(head_norm, way=way)}
+    steps = norms_by(way)
     yield Mistake(what, steps, scope=scope)
     yield Mistake(f"{what} (in the layers)", {name: steps[name] for name in RESIDUALS}, scope=scope)
     for name, step in steps.items():
         yield Mistake(f"{what} (in {place_of(name)})", {name: step}, rare=name != "embeddings", scope=scope)
+
+
+def norms_by(way: Way) -> dict[str, Step]:
+    """The steps of all norms, computed this way."""
+    return {kind: norm_by(way, kind) for kind in (*RESIDUALS, "embeddings", "lm_head.layer_norm")}
+
+
+def norm_by(way: Way, kind: str) -> Step:
+    """The step of one norm, computed this way."""
+    if kind == "embeddings":
+        return partial(embeddings, way=way)
+    return partial(head_norm, way=way) if kind == "lm_head.layer_norm" else added(way, kind)
 
 
 def divided_by_variance(f: Forward, name: str, x: Array) -> Array:

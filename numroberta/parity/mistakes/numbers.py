@@ -9,13 +9,12 @@ from itertools import combinations
 import numpy as np
 
 from numroberta.parity.measure import ROUNDINGS, UNITS, to_float16, to_mantissa, to_tf32
-from numroberta.parity.mistakes.norms import norms_everywhere_or_once
+from numroberta.parity.mistakes.norms import norms_by, norms_everywhere_or_once
 from numroberta.parity.mistakes.places import steps_everywhere_or_once
 from numroberta.parity.names import CONTEXT, PROBS, SCORES, VALUE, WIDE, WORD, same_layer
 from numroberta.parity.steps import (
     EMBEDDED,
     LINEARS,
-    RESIDUALS,
     STEPS,
     TENSORS,
     Array,
@@ -25,11 +24,8 @@ from numroberta.parity.steps import (
     Step,
     TensorChange,
     activate,
-    added,
     blocked,
-    embeddings,
     erf,
-    head_norm,
     layer_norm,
     merge,
     scores,
@@ -370,7 +366,9 @@ def narrow_steps() -> Iterator[Mistake]:
             f"the results of the layer norms are rounded to {name}", partial(rounded_norm, way=way)
         )
         yield Mistake(f"the scores are rounded to {name}", {SCORES: rounded_step(way, SCORES)})
-        yield Mistake(f"the softmax is computed in {name}", {PROBS: partial(narrow_softmax, way=way)})
+        yield Mistake(
+            f"the softmax is computed in {name}", {PROBS: partial(partly_narrow_softmax, way=way, parts=(0, 2, 3, 4))}
+        )
         yield Mistake(f"the probabilities are rounded to {name}", {PROBS: rounded_step(way, PROBS)})
         yield from steps_everywhere_or_once(
             f"the results of a step are rounded to {name}",
@@ -400,12 +398,6 @@ def narrow_norm(f: Forward, name: str, x: Array, way: Round) -> Array:
     return way(way(y * way(f.weight(f"{name}.weight"))) + way(f.weight(f"{name}.bias")))
 
 
-def narrow_softmax(f: Forward, name: str, way: Round) -> Array:
-    s = np.where(blocked(f), -1e300, way(f[same_layer(name, SCORES)]))
-    e = way(np.exp(np.maximum(s - s.max(3, keepdims=True), -700)))
-    return way(e / way(e.sum(3, keepdims=True)))
-
-
 SOFTMAX_PARTS = ("scores", "differences from the largest", "exponentials", "sum", "quotients")
 GELU_PARTS = ("input", "x/√2", "erf", "1 + erf", "product")
 NORM_PARTS = ("input", "mean", "centred input", "variance", "root", "quotients", "product with the weight")
@@ -413,11 +405,16 @@ NORM_PARTS = ("input", "mean", "centred input", "variance", "root", "quotients",
 
 def parts_of_softmax(name: str, way: Round) -> Iterator[Mistake]:
     """The softmax with some of its steps in a narrow type, and the others not."""
-    for count in range(1, len(SOFTMAX_PARTS) + 1):
-        for parts in combinations(range(len(SOFTMAX_PARTS)), count):
-            what = ", ".join(SOFTMAX_PARTS[part] for part in parts)
-            step = partial(partly_narrow_softmax, way=way, parts=parts)
-            yield Mistake(f"in the softmax these are rounded to {name}: {what}", {PROBS: step}, rare=True)
+    for what, parts in some_of(SOFTMAX_PARTS):
+        step = partial(partly_narrow_softmax, way=way, parts=parts)
+        yield Mistake(f"in the softmax these are rounded to {name}: {what}", {PROBS: step}, rare=True)
+
+
+def some_of(parts: tuple[str, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """All choices of one or more of them: their names, and their places."""
+    for count in range(1, len(parts) + 1):
+        for chosen in combinations(range(len(parts)), count):
+            yield ", ".join(parts[place] for place in chosen), chosen
 
 
 def partly_narrow_softmax(f: Forward, name: str, way: Round, parts: tuple[int, ...]) -> Array:
@@ -431,11 +428,9 @@ def partly_narrow_softmax(f: Forward, name: str, way: Round, parts: tuple[int, .
 
 def parts_of_gelu(name: str, way: Round) -> Iterator[Mistake]:
     """GELU with some of its steps in a narrow type."""
-    for count in range(1, len(GELU_PARTS) + 1):
-        for parts in combinations(range(len(GELU_PARTS)), count):
-            what = ", ".join(GELU_PARTS[part] for part in parts)
-            step = partial(activate, gelu=partial(partly_narrow_gelu, way=way, parts=parts))
-            yield Mistake(f"in GELU these are rounded to {name}: {what}", {WIDE: step}, rare=True)
+    for what, parts in some_of(GELU_PARTS):
+        step = partial(activate, gelu=partial(partly_narrow_gelu, way=way, parts=parts))
+        yield Mistake(f"in GELU these are rounded to {name}: {what}", {WIDE: step}, rare=True)
 
 
 def partly_narrow_gelu(x: Array, way: Round, parts: tuple[int, ...]) -> Array:
@@ -452,9 +447,7 @@ def parts_of_norms(name: str, way: Round) -> Iterator[Mistake]:
         for last in range(first, len(NORM_PARTS)):
             what = ", ".join(NORM_PARTS[first : last + 1])
             norm = partial(partly_narrow_norm, way=way, parts=range(first, last + 1))
-            steps: dict[str, Step] = {kind: added(norm, kind) for kind in RESIDUALS}
-            steps |= {"embeddings": partial(embeddings, way=norm), "lm_head.layer_norm": partial(head_norm, way=norm)}
-            yield Mistake(f"in the layer norms these are rounded to {name}: {what}", steps, rare=True)
+            yield Mistake(f"in the layer norms these are rounded to {name}: {what}", norms_by(norm), rare=True)
 
 
 def partly_narrow_norm(f: Forward, name: str, x: Array, way: Round, parts: range) -> Array:
